@@ -1,0 +1,91 @@
+"""Which implementation each platform gets: the one file that names a platform.
+
+A `Rule` holds the choices; the engine is written once, with the rule as an argument.
+Adding a platform is adding a row to `RULES`.
+
+Figures: jax 0.10.2, 2 cores, float32, NHWC, 2026-11-25, medians in ms, unless said
+otherwise. The table behind them is printed by `benchmarks/core.py`.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+
+class Rule(NamedTuple):
+    """How windows are computed on a platform."""
+
+    # Stock `reduce_window` and its own derivatives, everywhere.
+    native: bool
+    # Materialises its argument: keeps the passes before and after it apart.
+    keep: Callable[[jax.Array], jax.Array]
+    # Largest window reduced as one expression over its taps rather than axis by axis.
+    value_taps: int
+    # The same for the arg-tap and the gradient.
+    gradient_taps: int
+    # Whether padding may be part of that expression.
+    padded_taps: bool
+    # Whether 16-bit floats are compared as integers.
+    integer_order: bool
+
+
+def _keep_cpu(x: jax.Array) -> jax.Array:
+    """The identity, as a reduce-window that sums each element with padding alone.
+
+    XLA:CPU drops `optimization_barrier` before it fuses (jaxlib <= 0.11), and then
+    recomputes an arg-tap in every tap of the backward; no fusion crosses a
+    reduce-window. Its window is dilated past a new axis of size 1, so that it costs one
+    read and one write, is its own transpose, and never meets a sharded axis.
+    """
+    if x.dtype == jnp.bool_:
+        return _keep_cpu(x.astype(jnp.uint8)).astype(jnp.bool_)
+    x = jnp.expand_dims(x, -2)
+    ones, two = (1,) * x.ndim, (*(1,) * (x.ndim - 2), 2, 1)
+    pads = [(0, 0)] * (x.ndim - 2) + [(0, 2), (0, 0)]
+    zero = np.zeros((), x.dtype)
+    x = lax.reduce_window(x, zero, lax.add, two, ones, pads, window_dilation=two)
+    return jnp.squeeze(x, -2)
+
+
+RULES: dict[str, Rule] = {
+    "tpu": Rule(True, lambda x: x, 0, 0, True, False),
+    "cpu": Rule(False, _keep_cpu, 9, 32, False, True),
+    "default": Rule(False, lax.optimization_barrier, 32, 32, True, False),
+}
+
+_forced: list[Rule] = []
+
+
+@contextlib.contextmanager
+def force(platform: str) -> Iterator[None]:
+    """Use the rule of `platform` whatever the device: for tests and benchmarks."""
+    _forced.append(RULES[platform])
+    try:
+        yield
+    finally:
+        _forced.pop()
+
+
+def rule_of(x: Any) -> Rule | None:
+    """The rule for `x` if that is known now: forced, or `x` is on a device."""
+    if _forced:
+        return _forced[-1]
+    try:
+        (platform,) = {device.platform for device in x.devices()}
+    except (AttributeError, ValueError, jax.errors.ConcretizationTypeError):
+        return None  # traced: the platform is known when it is lowered
+    return RULES.get(platform, RULES["default"])
+
+
+def per_platform(fn: Callable[..., Any], x: Any, *args: Any) -> Any:
+    """`fn(rule, x, *args)` with the rule of the platform that it is lowered for."""
+    if (rule := rule_of(x)) is not None:
+        return fn(rule, x, *args)
+    rules = {name: functools.partial(fn, rule) for name, rule in RULES.items()}
+    return lax.platform_dependent(x, *args, **rules)

@@ -1,0 +1,416 @@
+"""Window geometry: which input elements each output sees.
+
+Everything here is static: Python ints and NumPy arrays, never traced values. It is the
+one place that canonicalises window arguments, and the one place that raises about them.
+
+Letters: `n` input size, `o` output size, `k` window size, `s` stride, `d` dilation,
+`lo`/`hi` padding, `ke = d * (k - 1) + 1` the extent of a dilated window; one of each per
+pooled axis.
+"""
+
+import dataclasses
+import functools
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Padding = (
+    Literal["VALID", "SAME", "SAME_LOWER"]
+    | int
+    | tuple[int, ...]
+    | tuple[tuple[int, int], ...]
+)
+PerAxis = int | tuple[int, ...]
+
+_NAMED_PADDING = ("VALID", "SAME", "SAME_LOWER")
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """A window sliding over some axes of an array; every field has one entry per axis."""
+
+    axes: tuple[int, ...]  # negative and ascending, so that vmap composes
+    size: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilation: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]  # as asked for: what an average may count
+    input: tuple[int, ...]
+    output: tuple[int, ...]
+
+    @property
+    def taps(self) -> int:
+        """Number of positions in a window."""
+        return math.prod(self.size)
+
+    @property
+    def extent(self) -> tuple[int, ...]:
+        """Input positions from a window's first tap to its last, `ke`."""
+        return tuple(
+            d * (k - 1) + 1 for k, d in zip(self.size, self.dilation, strict=True)
+        )
+
+    @property
+    def reach(self) -> tuple[tuple[int, int], ...]:
+        """Padding that makes the windows fit exactly.
+
+        The high side includes a ceil-mode overhang, and is negative where the last
+        window ends before the input does.
+        """
+        return tuple(
+            (lo, (o - 1) * s + ke - n - lo)
+            for (lo, _), o, s, ke, n in zip(
+                self.padding,
+                self.output,
+                self.strides,
+                self.extent,
+                self.input,
+                strict=True,
+            )
+        )
+
+    @property
+    def padded(self) -> bool:
+        """Whether some window reaches outside the input."""
+        return any(lo > 0 or hi > 0 for lo, hi in self.reach)
+
+    @property
+    def overlapping(self) -> bool:
+        """Whether some input element lies in the extent of more than one window."""
+        return any(ke > s for ke, s in zip(self.extent, self.strides, strict=True))
+
+    def split(self) -> tuple["Window", ...]:
+        """The same window as one window per axis, outermost axis first."""
+        return tuple(
+            Window(*((field[i],) for field in dataclasses.astuple(self)))
+            for i in range(len(self.axes))
+        )
+
+    def along(self, ndim: int, values: Sequence[Any], other: Any) -> tuple[Any, ...]:
+        """`values` at the pooled axes of an `ndim`-dimensional array, `other` elsewhere."""
+        full = [other] * ndim
+        for axis, value in zip(self.axes, values, strict=True):
+            full[axis] = value
+        return tuple(full)
+
+    def outer(self, ndim: int, vectors: Sequence[np.ndarray], combine=np.multiply):
+        """Outer combination of one vector per axis, shaped to broadcast over an array."""
+        shaped = (
+            vector.reshape(self.along(ndim, [-1 if j == i else 1 for j in self._n], 1))
+            for i, vector in enumerate(vectors)
+        )
+        return functools.reduce(combine, shaped)
+
+    @property
+    def _n(self) -> range:
+        return range(len(self.axes))
+
+    def positions(self, i: int) -> np.ndarray:
+        """Input position (negative or >= n in padding) of each (output, tap) of axis i."""
+        start = np.arange(self.output[i]) * self.strides[i] - self.padding[i][0]
+        return start[:, None] + np.arange(self.size[i]) * self.dilation[i]
+
+    def inside(self, i: int) -> np.ndarray:
+        """Whether each (output, tap) of axis i is an input element."""
+        positions = self.positions(i)
+        return (positions >= 0) & (positions < self.input[i])
+
+    def counts(self, ndim: int, include_padding: bool) -> np.ndarray:
+        """Elements per window, `(*output)` broadcastable to `ndim` axes.
+
+        `include_padding` counts the padding that was asked for, never the overhang that
+        ceil mode adds beyond it.
+        """
+        vectors = []
+        for i in self._n:
+            lo, hi = self.padding[i] if include_padding else (0, 0)
+            positions = self.positions(i)
+            counted = (positions >= -lo) & (positions < self.input[i] + hi)
+            vectors.append(counted.sum(axis=1))
+        return self.outer(ndim, vectors)
+
+    def first_inside(self, ndim: int) -> np.ndarray:
+        """Row-major number of each window's first tap that is an input element.
+
+        0 for a window wholly in padding.
+        """
+        number = np.zeros((), np.int64)
+        for i in self._n:
+            first = self.inside(i).argmax(axis=1)
+            shape = self.along(ndim, [-1 if j == i else 1 for j in self._n], 1)
+            number = number * self.size[i] + first.reshape(shape)
+        return number
+
+
+def make_window(
+    shape: Sequence[int],
+    window_shape: tuple[int, ...],
+    *,
+    strides: PerAxis | None = None,
+    padding: Padding = "VALID",
+    dilation: PerAxis = 1,
+    ceil_mode: bool = False,
+    axes: Sequence[int] | None = None,
+) -> Window:
+    """Canonicalise window arguments for an array of `shape`, or say what is wrong."""
+    shape = tuple(shape)
+    size = _check_window_shape(shape, window_shape, axes)
+    count = len(size)
+    if axes is None:
+        axes = tuple(range(-count - 1, -1))
+    axes = canonical_axes(shape, axes, count, "window_shape")
+    strides = _per_axis("strides", size if strides is None else strides, count, 1)
+    dilation = _per_axis("dilation", dilation, count, 1)
+    if not isinstance(ceil_mode, (bool, np.bool_)):
+        raise TypeError(f"`ceil_mode` must be True or False, got {ceil_mode!r}")
+    pads = _check_padding(padding, count)
+
+    order = sorted(range(count), key=lambda i: axes[i])
+    fields = []
+    for i in order:
+        n, k, s, d = shape[axes[i]], size[i], strides[i], dilation[i]
+        lo, hi = _same_padding(n, k, s, d, pads) if isinstance(pads, str) else pads[i]
+        o = _output_size(n, d * (k - 1) + 1, s, lo, hi, ceil_mode)
+        if isinstance(o, int) and o < 1:
+            raise ValueError(
+                f"`window_shape` {tuple(size)} with strides {strides}, padding "
+                f"{padding!r} and dilation {dilation} must fit into x with shape "
+                f"{shape}, got no output along axis {axes[i]}: its size is {n} and the "
+                f"window spans {d * (k - 1) + 1}"
+            )
+        fields.append((axes[i], k, s, d, (lo, hi), n, o))
+    return Window(*zip(*fields, strict=True))
+
+
+def pool_output_shape(
+    shape: Sequence[int],
+    window_shape: tuple[int, ...],
+    *,
+    strides: PerAxis | None = None,
+    padding: Padding = "VALID",
+    dilation: PerAxis = 1,
+    ceil_mode: bool = False,
+    axes: Sequence[int] | None = None,
+) -> tuple[int, ...]:
+    """Shape of the output of a windowed pool.
+
+    Per pooled axis, with `ke = dilation * (k - 1) + 1`:
+    `floor((n + lo + hi - ke) / stride) + 1`; with `ceil_mode` the floor becomes a ceil
+    and the last window is dropped if it would start in the high padding (PyTorch's
+    rule); `"SAME"` gives `ceil(n / stride)`.
+
+    Args:
+      shape: shape of the input, `(*batch, *space, channels)`.
+      window_shape: tuple with one int per pooled axis.
+      strides: int or one per pooled axis; None means the window.
+      padding: `"VALID"`, `"SAME"`, `"SAME_LOWER"`, an int, one int per axis, or one
+        `(low, high)` pair per axis.
+      dilation: int or one per pooled axis: the spacing of the window's elements.
+      ceil_mode: whether a last, partial window is kept.
+      axes: the pooled axes; by default those right before the last.
+
+    Returns:
+      The output's shape, a tuple of ints as long as `shape`.
+
+    Raises:
+      TypeError: if an argument is of the wrong kind.
+      ValueError: if its value is out of range, or the output would be empty.
+
+    Example:
+      >>> import jaxpool
+      >>> jaxpool.pool_output_shape((8, 7, 7, 3), (2, 2), strides=3, ceil_mode=True)
+      (8, 3, 3, 3)
+
+    References:
+      PyTorch, `torch.nn.MaxPool2d`,
+      https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool2d.html
+    """
+    window = make_window(
+        shape,
+        window_shape,
+        strides=strides,
+        padding=padding,
+        dilation=dilation,
+        ceil_mode=ceil_mode,
+        axes=axes,
+    )
+    out = list(shape)
+    for axis, o in zip(window.axes, window.output, strict=True):
+        out[axis] = o
+    return tuple(out)
+
+
+def canonical_axes(
+    shape: Sequence[int], axes: Sequence[int], count: int | None, per: str = ""
+) -> tuple[int, ...]:
+    """`axes` of an array of `shape` as negative ints; `count` of them if given."""
+    if isinstance(axes, (str, int)) or not isinstance(axes, Sequence):
+        raise TypeError(f"`axes` must be a tuple of ints, got {axes!r}")
+    ndim = len(shape)
+    if count is not None and len(axes) != count:
+        raise ValueError(
+            f"`axes` must name one axis per entry of `{per}` ({count}), got {axes!r}"
+        )
+    negative = []
+    for axis in axes:
+        axis = as_int("axes", axis)
+        if not -ndim <= axis < ndim:
+            raise ValueError(
+                f"`axes` must lie in [-{ndim}, {ndim}) for x with shape "
+                f"{tuple(shape)}, got {tuple(axes)}"
+            )
+        negative.append(axis if axis < 0 else axis - ndim)
+    if len(set(negative)) != len(negative):
+        raise ValueError(f"`axes` must not repeat an axis, got {tuple(axes)}")
+    return tuple(negative)
+
+
+def check_array(name: str, x: Any, *, complex_ok: bool = False) -> jax.Array:
+    """`x` as a jax array of a dtype that can be pooled."""
+    if isinstance(x, (str, bytes)) or not hasattr(x, "__array__"):
+        if not isinstance(x, (int, float, complex, list, tuple)):
+            raise TypeError(f"`{name}` must be an array, got {type(x).__name__}")
+    x = jnp.asarray(x)
+    if jnp.issubdtype(x.dtype, jnp.complexfloating) and not complex_ok:
+        raise TypeError(
+            f"`{name}` must be real, since complex numbers have no order, got "
+            f"{x.dtype} with shape {x.shape}"
+        )
+    if not (jnp.issubdtype(x.dtype, jnp.number) or x.dtype == jnp.bool_):
+        raise TypeError(f"`{name}` must hold numbers, got dtype {x.dtype}")
+    return x
+
+
+def check_float(name: str, x: Any) -> jax.Array:
+    """`x` as a real floating-point array; integers become the default float."""
+    x = check_array(name, x)
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        return x
+    return x.astype(jnp.result_type(float))
+
+
+def check_where(where: Any, shape: Sequence[int]) -> jax.Array | None:
+    """`where` as a boolean array with as many axes as `shape`, or None."""
+    if where is None:
+        return None
+    where = jnp.asarray(where)
+    if where.dtype != jnp.bool_:
+        raise TypeError(f"`where` must be boolean, got dtype {where.dtype}")
+    try:
+        fits = np.broadcast_shapes(where.shape, tuple(shape)) == tuple(shape)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"`where` must broadcast to x with shape {tuple(shape)}, got shape "
+            f"{where.shape}"
+        )
+    return where.reshape((1,) * (len(shape) - where.ndim) + where.shape)
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Raises unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {value!r}")
+
+
+def as_int(name: str, value: Any) -> int:
+    """`value` as an int; bools and floats are refused."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"`{name}` must hold ints, got {value!r}")
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"`{name}` must hold ints, got {value!r}") from None
+
+
+def _check_window_shape(shape, window_shape, axes) -> tuple[int, ...]:
+    if isinstance(window_shape, (int, np.integer)):
+        k = int(window_shape)
+        raise TypeError(
+            "`window_shape` must be a tuple with one int per pooled axis, got the int "
+            f"{k}: write ({k}, {k}) to pool two axes"
+        )
+    if isinstance(window_shape, str) or not isinstance(window_shape, Sequence):
+        raise TypeError(
+            "`window_shape` must be a tuple with one int per pooled axis, got "
+            f"{window_shape!r}"
+        )
+    size = tuple(as_int("window_shape", k) for k in window_shape)
+    if not size:
+        raise ValueError("`window_shape` must have at least one int, got ()")
+    if any(k < 1 for k in size):
+        raise ValueError(f"`window_shape` must be at least 1, got {size}")
+    most = len(shape) - 1 if axes is None else len(shape)
+    if len(size) > most:
+        raise ValueError(
+            f"`window_shape` must have at most {most} ints (the axes of x with shape "
+            f"{tuple(shape)}{' before its channels' if axes is None else ''}), got "
+            f"{size}"
+        )
+    return size
+
+
+def _per_axis(name: str, value: Any, count: int, least: int) -> tuple[int, ...]:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        values = tuple(as_int(name, v) for v in value)
+        if len(values) != count:
+            raise ValueError(
+                f"`{name}` must be an int or have one int per pooled axis ({count}), "
+                f"got {values}"
+            )
+    else:
+        values = (as_int(name, value),) * count
+    if any(v < least for v in values):
+        raise ValueError(f"`{name}` must be at least {least}, got {value!r}")
+    return values
+
+
+def _check_padding(padding: Any, count: int) -> str | tuple[tuple[int, int], ...]:
+    if isinstance(padding, str):
+        if padding not in _NAMED_PADDING:
+            raise ValueError(
+                f"`padding` must be one of {', '.join(_NAMED_PADDING)}, an int, one int "
+                f"per axis or one (low, high) pair per axis, got {padding!r}"
+            )
+        return padding
+    if not isinstance(padding, Sequence):
+        padding = (padding,) * count
+    if len(padding) != count:
+        raise ValueError(
+            f"`padding` must be an int, or have one int or (low, high) pair per pooled "
+            f"axis ({count}), got {padding!r}"
+        )
+    pads = []
+    for pad in padding:
+        pair = pad if isinstance(pad, Sequence) else (pad, pad)
+        if len(pair) != 2:
+            raise ValueError(
+                f"`padding` must have one int or (low, high) pair per pooled axis, got "
+                f"{padding!r}"
+            )
+        pads.append(tuple(as_int("padding", p) for p in pair))
+    if any(p < 0 for pair in pads for p in pair):
+        raise ValueError(f"`padding` must not be negative, got {padding!r}")
+    return tuple(pads)
+
+
+def _same_padding(n, k, s, d, name):
+    if name == "VALID":
+        return 0, 0
+    total = max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
+    small, large = total // 2, total - total // 2
+    return (small, large) if name == "SAME" else (large, small)
+
+
+def _output_size(n, ke, s, lo, hi, ceil_mode):
+    room = n + lo + hi - ke
+    if not ceil_mode:
+        return room // s + 1
+    o = -(-room // s) + 1
+    # PyTorch's rule: the last window must start in the input or the low padding.
+    return o - 1 if (o - 1) * s >= n + lo else o
