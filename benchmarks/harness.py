@@ -1,0 +1,157 @@
+"""Timing of several implementations of the same thing, side by side.
+
+A case is a dict of contenders, each a callable without arguments that runs one of them
+to completion. They take turns, round after round in one process, and are compared by
+their medians: a noisy machine is noisy for all of them.
+"""
+
+import argparse
+import dataclasses
+import datetime
+import json
+import os
+import pathlib
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+# Waiting threads of one library must not take the cores from the next contender.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+try:
+    import torch
+except ImportError:
+    torch = None
+
+Contender = Callable[[], object]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """Medians, in seconds, of the contenders of a case."""
+
+    case: str
+    seconds: Mapping[str, float]
+
+    def ratio(self, peer: str, ours: str = "ours") -> float | None:
+        """How many times faster than `peer` we are."""
+        if peer not in self.seconds:
+            return None
+        return self.seconds[peer] / self.seconds[ours]
+
+
+def measure(case: str, contenders: Mapping[str, Contender], rounds: int) -> Row:
+    """Runs the contenders in turn `rounds` times, after one round to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for i in range(rounds + 1):
+        for name, run in contenders.items():
+            start = time.perf_counter()
+            run()
+            if i:
+                times[name].append(time.perf_counter() - start)
+    return Row(case, {name: statistics.median(t) for name, t in times.items()})
+
+
+def jax_contender(
+    fn: Callable[[jax.Array], jax.Array], x: jax.Array, backward: bool
+) -> Contender:
+    """`fn` jitted; with `backward` its value and vjp in one program."""
+    if not backward:
+        forward = jax.jit(fn)
+        return lambda: jax.block_until_ready(forward(x))
+
+    @jax.jit
+    def both(x, g):
+        y, pullback = jax.vjp(fn, x)
+        return y, pullback(g)[0]
+
+    shape = jax.eval_shape(fn, x)
+    g = jnp.ones(shape.shape, shape.dtype)
+    return lambda: jax.block_until_ready(both(x, g))
+
+
+def torch_contender(fn: Callable, x: jax.Array, backward: bool) -> Contender:
+    """`fn` in PyTorch, eager, on a channels-last copy of x `(N, H, W, C)`."""
+    assert torch is not None
+    data = torch.from_numpy(np.array(x, np.float32)).to(
+        getattr(torch, str(x.dtype))
+    )  # NHWC in memory, seen as NCHW
+    data = data.permute(0, 3, 1, 2)
+    if not backward:
+
+        def forward():
+            with torch.no_grad():
+                return fn(data)
+
+        return forward
+    data.requires_grad_(True)
+    g = torch.ones_like(fn(data))
+
+    def both():
+        data.grad = None
+        fn(data).backward(g)
+
+    return both
+
+
+def report(title: str, rows: Sequence[Row], peers: Sequence[str]) -> str:
+    """A table: our time, and how many times faster than each peer we are."""
+    width = max(len(row.case) for row in rows)
+    head = f"{'':{width}}  {'ours ms':>9}" + "".join(f"  {p:>9}" for p in peers)
+    lines = [title, head]
+    for row in rows:
+        line = f"{row.case:{width}}  {row.seconds['ours'] * 1e3:9.2f}"
+        for peer in peers:
+            ratio = row.ratio(peer)
+            line += f"  {'-':>9}" if ratio is None else f"  {ratio:8.2f}x"
+        lines.append(line)
+    for peer in peers:
+        ratios = [r for row in rows if (r := row.ratio(peer)) is not None]
+        if ratios:
+            mean = statistics.geometric_mean(ratios)
+            lines.append(
+                f"geometric mean over {peer}: {mean:.2f}x, worst {min(ratios):.2f}x"
+            )
+    return "\n".join(lines)
+
+
+def stamp() -> dict[str, object]:
+    """What the figures were measured on."""
+    return {
+        "date": datetime.date.today().isoformat(),
+        "device": jax.devices()[0].device_kind,
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "torch": None if torch is None else torch.__version__,
+    }
+
+
+def parse(description: str) -> argparse.Namespace:
+    """The options that every benchmark has."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="small arrays, few rounds")
+    parser.add_argument("--rounds", type=int, default=None, help="rounds per case")
+    parser.add_argument("--json", type=pathlib.Path, help="also write the rows here")
+    args = parser.parse_args()
+    args.rounds = args.rounds or (3 if args.quick else 9)
+    return args
+
+
+def finish(
+    title: str, rows: Sequence[Row], peers: Sequence[str], args: argparse.Namespace
+) -> None:
+    """Prints the table and writes the raw figures."""
+    about = stamp()
+    print(f"\n{', '.join(f'{k} {v}' for k, v in about.items())}")
+    print(report(title, rows, peers))
+    if args.json:
+        data = {**about, "title": title, "rows": [dataclasses.asdict(r) for r in rows]}
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(data, indent=1) + "\n")
