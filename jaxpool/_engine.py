@@ -45,6 +45,16 @@ def identity(reducer: Reducer, dtype: Any) -> np.ndarray:
     return np.array(-np.inf if lowest else np.inf, dtype)
 
 
+def is_half(dtype: Any) -> bool:
+    """Whether `dtype` is a 16-bit float."""
+    return jnp.issubdtype(dtype, jnp.floating) and jnp.dtype(dtype).itemsize == 2
+
+
+def widen(x: jax.Array) -> jax.Array:
+    """16-bit floats as float32, in which they are accumulated."""
+    return x.astype(jnp.float32) if is_half(x.dtype) else x
+
+
 def pad(x: jax.Array, window: Window, value: Any) -> jax.Array:
     """Pads (or crops) the pooled axes so that the windows fit exactly."""
     config = [(lo, hi, 0) for lo, hi in window.reach]
@@ -88,7 +98,7 @@ def _reduce(window: Window, reducer: Reducer, rule: Rule, x: jax.Array) -> jax.A
         return _reduce_window(x, window, reducer, init)
     if reducer is lax.add:
         return _sum(x, window)
-    if rule.integer_order and _is_half(x.dtype):
+    if rule.integer_order and is_half(x.dtype):
         y = _extremum(rule, *_as_integers(x, reducer), window, reducer)
         return _from_integers(y, x.dtype)
     return _extremum(rule, x, init, window, reducer)
@@ -138,10 +148,6 @@ def _extremum(rule, x, init, window, reducer):
             else of_taps(x, one)
         )
     return x
-
-
-def _is_half(dtype):
-    return jnp.issubdtype(dtype, jnp.floating) and jnp.dtype(dtype).itemsize == 2
 
 
 def _as_integers(x, reducer):
@@ -210,9 +216,7 @@ def arg_tap(
 ) -> jax.Array:
     """Number of the first valid tap of x that is y, or the first NaN where y is NaN."""
     x, y = lax.stop_gradient((x, y))
-    code = per_platform(
-        functools.partial(_arg_tap, window, choose), x, y, valid
-    )
+    code = per_platform(functools.partial(_arg_tap, window, choose), x, y, valid)
     if valid is None and window.padded and choose in (lax.max, lax.min):
         # A window of identities alone also equals its padding: skip that.
         first = window.first_inside(y.ndim).astype(code.dtype)
@@ -223,7 +227,7 @@ def arg_tap(
 def _arg_tap(window, choose, rule, x, y, valid):
     separable = choose in (lax.max, lax.min)
     init = identity(choose, x.dtype) if separable else np.zeros((), x.dtype)
-    if separable and rule.integer_order and _is_half(x.dtype):
+    if separable and rule.integer_order and is_half(x.dtype):
         (x, init), (y, _) = _as_integers(x, choose), _as_integers(y, choose)
     if not separable or window.taps <= rule.gradient_taps:
         return rule.keep(_first_match(x, y, valid, window, init))
@@ -246,7 +250,9 @@ def _first_match(x, y, valid, window, init, code=None, inner=1):
     found = jnp.zeros_like(y, dtype)
     everyone = [None] * window.taps
     codes = everyone if code is None else list(taps(pad(code, window, 0), window))
-    valids = everyone if valid is None else list(taps(pad(valid, window, False), window))
+    valids = (
+        everyone if valid is None else list(taps(pad(valid, window, False), window))
+    )
     for t, tap in reversed(list(enumerate(taps(pad(x, window, init), window)))):
         match = (tap == y) | (tap != tap)
         if valids[t] is not None:
@@ -268,8 +274,8 @@ def _pick(window, choose, rule, x, code, tangent):
         )
         return jax.jvp(pool, (x,), (tangent,))[1]
     dtype = tangent.dtype
-    if window.overlapping and _is_half(dtype):
-        tangent = tangent.astype(jnp.float32)  # where gradients add up
+    if window.overlapping:
+        tangent = widen(tangent)  # gradients of overlapping windows add up
     separable = choose in (lax.max, lax.min) and window.taps > rule.gradient_taps
     parts = window.split() if separable else (window,)
     codes = _codes_per_part(rule, code, parts)
@@ -369,7 +375,8 @@ def tap_sum(
 
     `inputs` are shaped like the pool's input and `outputs` like its output, or with
     size 1 instead of any axis of it; `fn` works elementwise and returns a tuple. In
-    padding the inputs are `fills`: `fn` must be 0 there, and its derivative too.
+    padding the inputs are `fills`, and outputs that do not exist are 1: `fn` must be 0
+    there, and its derivative too.
     """
     return _sum_of_taps(fn, window, fills, inputs, outputs)
 
@@ -388,7 +395,7 @@ def _tap_sum_jvp(fn, window, fills, primals, tangents):
     tangent = jax.tree.map(jnp.zeros_like, total)
     # Tangents of the inputs go through blocks, whose transpose is fast; those of the
     # outputs are already in place.
-    for values, by, k in zip(tangents, (_block_tangent, _tap_tangent), (0, 1), strict=True):
+    for values, by in zip(tangents, (_block_tangent, _tap_tangent), strict=True):
         moving = tuple(i for i, t in enumerate(values) if not _is_zero(t))
         if moving:
             part = functools.partial(by, fn, window, fills, moving)
@@ -429,7 +436,7 @@ def _block_tangent(fn, window, fills, moving, inputs, outputs, tangents):
     ndim = inputs[0].ndim
     blocks = [to_blocks(x, window, f) for x, f in zip(inputs, fills, strict=True)]
     tangents = tuple(to_blocks(t, window) for t in tangents)
-    extended = [_extend(y, window) for y in outputs]
+    extended = [_extend(y, window, 1) for y in outputs]
 
     def at(shift, real):
         placed = [_place(y, shift, window) for y in extended]
@@ -506,7 +513,9 @@ def _without(shape, dropped):
 
 def _interleaved(shape, window, sizes, inner):
     full = window.along(len(shape), list(zip(sizes, inner, strict=True)), None)
-    pairs = [(n,) if pair is None else pair for n, pair in zip(shape, full, strict=True)]
+    pairs = [
+        (n,) if pair is None else pair for n, pair in zip(shape, full, strict=True)
+    ]
     return tuple(itertools.chain.from_iterable(pairs))
 
 
@@ -541,7 +550,7 @@ def _occupied(shift, window, ndim):
     return occupied
 
 
-def _extend(y, window):
+def _extend(y, window, value=0):
     """Pads an output so that every shift of it is a slice; axes of size 1 broadcast.
 
     One pad and many slices: a pad per shift made the backward 10 times slower on CPU.
@@ -551,8 +560,8 @@ def _extend(y, window):
         (0, 0, 0) if y.shape[axis] == 1 else (a - 1, a - 1, 0)
         for axis, a in zip(window.axes, per_window, strict=True)
     ]
-    zero = np.zeros((), y.dtype)
-    return lax.pad(y, zero, window.along(y.ndim, config, (0, 0, 0)))
+    value = np.asarray(value, y.dtype)
+    return lax.pad(y, value, window.along(y.ndim, config, (0, 0, 0)))
 
 
 def _place(extended, shift, window):

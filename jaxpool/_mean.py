@@ -250,17 +250,16 @@ def lp_pool(
     valid = check_where(where, x.shape)
     _check_exponent(p)
     with jax.named_scope("jaxpool.lp_pool"):
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        wide = _engine.widen(x)
         if valid is not None:
-            wide = jnp.where(valid, wide, 0)
+            wide = jnp.where(valid, wide, np.zeros((), wide.dtype))
         y = _norm(wide, window, p).astype(x.dtype)
         return _engine.fill_empty(y, window, valid, empty)
 
 
 def _sum(x, window, valid):
     """Sums of windows, in float32 for 16-bit floats."""
-    if jnp.issubdtype(x.dtype, jnp.floating):
-        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    x = _engine.widen(x)
     if valid is not None:
         x = jnp.where(valid, x, np.zeros((), x.dtype))
     return _engine.reduce(x, window, lax.add)

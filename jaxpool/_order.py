@@ -42,7 +42,7 @@ def max_pool(
 
     `y[o] = max_{i in W(o)} x[i]`, and the derivative goes to the first maximum in
     row-major order, or to the first NaN: `dx[i] = sum of g[o] over the windows o that
-    were taken from i`. A window wholly in padding gives `-inf` (or the dtype's minimum).
+    were taken from i`. A window wholly in padding gives `-inf` (the dtype's minimum).
 
     **Strides default to the window**, as in PyTorch and Keras; in Flax they default
     to 1.

@@ -87,7 +87,7 @@ def soft_pool(
     if isinstance(temperature, (int, float)) and not temperature > 0:
         raise ValueError(f"`temperature` must be positive, got {temperature!r}")
     with jax.named_scope("jaxpool.soft_pool"):
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        wide = _engine.widen(x)
         scale = jnp.asarray(temperature, wide.dtype)
         scale = scale.reshape((1,) * (x.ndim - scale.ndim) + scale.shape)
         # soft_pool(x; T) = T soft_pool(x / T; 1)

@@ -4,8 +4,8 @@ Everything here is static: Python ints and NumPy arrays, never traced values. It
 one place that canonicalises window arguments, and the one place that raises about them.
 
 Letters: `n` input size, `o` output size, `k` window size, `s` stride, `d` dilation,
-`lo`/`hi` padding, `ke = d * (k - 1) + 1` the extent of a dilated window; one of each per
-pooled axis.
+`lo`/`hi` padding, `ke = d * (k - 1) + 1` the extent of a dilated window; one of each
+per pooled axis.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ _NAMED_PADDING = ("VALID", "SAME", "SAME_LOWER")
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """A window sliding over some axes of an array; every field has one entry per axis."""
+    """A window sliding over axes of an array; a field has one entry per axis."""
 
     axes: tuple[int, ...]  # negative and ascending, so that vmap composes
     size: tuple[int, ...]
@@ -91,14 +91,14 @@ class Window:
         )
 
     def along(self, ndim: int, values: Sequence[Any], other: Any) -> tuple[Any, ...]:
-        """`values` at the pooled axes of an `ndim`-dimensional array, `other` elsewhere."""
+        """`values` at the pooled axes of an array of `ndim` axes, `other` elsewhere."""
         full = [other] * ndim
         for axis, value in zip(self.axes, values, strict=True):
             full[axis] = value
         return tuple(full)
 
     def outer(self, ndim: int, vectors: Sequence[np.ndarray], combine=np.multiply):
-        """Outer combination of one vector per axis, shaped to broadcast over an array."""
+        """Outer combination of a vector per axis, shaped to broadcast over an array."""
         shaped = (
             vector.reshape(self.along(ndim, [-1 if j == i else 1 for j in self._n], 1))
             for i, vector in enumerate(vectors)
@@ -110,7 +110,7 @@ class Window:
         return range(len(self.axes))
 
     def positions(self, i: int) -> np.ndarray:
-        """Input position (negative or >= n in padding) of each (output, tap) of axis i."""
+        """Input position of each (output, tap) of axis i; outside [0, n) in padding."""
         start = np.arange(self.output[i]) * self.strides[i] - self.padding[i][0]
         return start[:, None] + np.arange(self.size[i]) * self.dilation[i]
 
@@ -374,8 +374,8 @@ def _check_padding(padding: Any, count: int) -> str | tuple[tuple[int, int], ...
     if isinstance(padding, str):
         if padding not in _NAMED_PADDING:
             raise ValueError(
-                f"`padding` must be one of {', '.join(_NAMED_PADDING)}, an int, one int "
-                f"per axis or one (low, high) pair per axis, got {padding!r}"
+                f"`padding` must be one of {', '.join(_NAMED_PADDING)}, an int, one "
+                f"int per axis or one (low, high) pair per axis, got {padding!r}"
             )
         return padding
     if not isinstance(padding, Sequence):
