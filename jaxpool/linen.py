@@ -1,0 +1,46 @@
+"""The pools as layers of `flax.linen`.
+
+linen wraps only the methods that a class defines itself, and records (`tabulate`,
+`capture_intermediates`) and intercepts only wrapped calls: hence every `__call__`. It
+writes a docstring of its own unless the class has one: hence every `__doc__`.
+"""
+# ruff: noqa: D101 (each docstring is its body's)
+
+from flax import linen
+
+from . import _layers
+
+
+class AvgPool(_layers.AvgPool, linen.Module):
+    __doc__ = _layers.AvgPool.__doc__
+    __call__ = _layers.AvgPool.__call__
+
+
+class LpPool(_layers.LpPool, linen.Module):
+    __doc__ = _layers.LpPool.__doc__
+    __call__ = _layers.LpPool.__call__
+
+
+class MaxPool(_layers.MaxPool, linen.Module):
+    __doc__ = _layers.MaxPool.__doc__
+    __call__ = _layers.MaxPool.__call__
+
+
+class MedianPool(_layers.MedianPool, linen.Module):
+    __doc__ = _layers.MedianPool.__doc__
+    __call__ = _layers.MedianPool.__call__
+
+
+class MinPool(_layers.MinPool, linen.Module):
+    __doc__ = _layers.MinPool.__doc__
+    __call__ = _layers.MinPool.__call__
+
+
+class SoftPool(_layers.SoftPool, linen.Module):
+    __doc__ = _layers.SoftPool.__doc__
+    __call__ = _layers.SoftPool.__call__
+
+
+class SumPool(_layers.SumPool, linen.Module):
+    __doc__ = _layers.SumPool.__doc__
+    __call__ = _layers.SumPool.__call__
