@@ -367,16 +367,28 @@ def fill_empty(
 # --- Sums over windows of a function of their elements --------------------------------
 
 
+def passes(window: Window) -> tuple[Window, ...]:
+    """The window in as many steps as cost least: at once if it is small, or by axis."""
+    if window.taps <= 9 or not window.overlapping:
+        return (window,)
+    return tuple(reversed(window.split()))
+
+
+def keep(x: jax.Array) -> jax.Array:
+    """The identity; what comes before it is not computed again in what comes after."""
+    return per_platform(lambda rule, x: rule.keep(x), x)
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
 def tap_sum(
     fn: Callable, window: Window, fills: tuple, inputs: tuple, outputs: tuple
-) -> tuple[jax.Array, ...]:
+) -> jax.Array:
     """`sum_t fn(*inputs[t], *outputs)` over the taps t of every window.
 
     `inputs` are shaped like the pool's input and `outputs` like its output, or with
-    size 1 instead of any axis of it; `fn` works elementwise and returns a tuple. In
-    padding the inputs are `fills`, and outputs that do not exist are 1: `fn` must be 0
-    there, and its derivative too.
+    size 1 instead of any axis of it; `fn` works elementwise. In padding the inputs are
+    `fills`, and outputs that do not exist are 1: `fn` must be 0 there, and its
+    derivative too.
     """
     return _sum_of_taps(fn, window, fills, inputs, outputs)
 
@@ -385,24 +397,22 @@ def _sum_of_taps(fn, window, fills, inputs, outputs):
     padded = (pad(x, window, fill) for x, fill in zip(inputs, fills, strict=True))
     every = zip(*(taps(x, window) for x in padded), strict=True)
     terms = (fn(*tapped, *outputs) for tapped in every)
-    return functools.reduce(lambda a, b: jax.tree.map(jnp.add, a, b), terms)
+    return functools.reduce(jnp.add, terms)
 
 
 @functools.partial(tap_sum.defjvp, symbolic_zeros=True)
 def _tap_sum_jvp(fn, window, fills, primals, tangents):
     inputs, outputs = primals
     total = tap_sum(fn, window, fills, inputs, outputs)
-    tangent = jax.tree.map(jnp.zeros_like, total)
+    tangent = jnp.zeros_like(total)
     # Tangents of the inputs go through blocks, whose transpose is fast; those of the
     # outputs are already in place.
     for values, by in zip(tangents, (_block_tangent, _tap_tangent), strict=True):
         moving = tuple(i for i, t in enumerate(values) if not _is_zero(t))
         if moving:
             part = functools.partial(by, fn, window, fills, moving)
-            part = jax.checkpoint(part, prevent_cse=False)(
-                inputs, outputs, tuple(values[i] for i in moving)
-            )
-            tangent = jax.tree.map(jnp.add, tangent, part)
+            part = jax.checkpoint(part, prevent_cse=False)
+            tangent += part(inputs, outputs, tuple(values[i] for i in moving))
     return total, tangent
 
 
@@ -452,11 +462,8 @@ def _block_tangent(fn, window, fills, moving, inputs, outputs, tangents):
             tangents,
         )[1]
 
-    parts = [(shift, at(shift, real)) for shift, _, real in _shifts(window, ndim)]
-    return tuple(
-        _window_sums([(shift, part[k]) for shift, part in parts], window, ndim)
-        for k in range(len(parts[0][1]))
-    )
+    parts = ((shift, at(shift, real)) for shift, _, real in _shifts(window, ndim))
+    return _window_sums(parts, window, ndim)
 
 
 # --- Blocks -------------------------------------------------------------------------

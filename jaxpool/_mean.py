@@ -282,7 +282,7 @@ def _norm(x, window, p):
     m = jnp.where(scaled, m, np.ones((), m.dtype))
     p = jnp.asarray(p, x.dtype)
     p = p.reshape((1,) * (x.ndim - p.ndim) + p.shape)
-    (total,) = _engine.tap_sum(_scaled_power, window, (0,), (magnitude,), (m, p))
+    total = _engine.tap_sum(_scaled_power, window, (0,), (magnitude,), (m, p))
     total = jnp.where(scaled, total, np.ones((), m.dtype))
     return jnp.where(scaled, m * total ** (1 / p), largest)
 
@@ -291,4 +291,4 @@ def _scaled_power(x, m, p):
     ratio = x / m
     positive = ratio > 0
     safe = jnp.where(positive, ratio, np.ones((), x.dtype))
-    return (jnp.where(positive, safe**p, np.zeros((), x.dtype)),)
+    return jnp.where(positive, safe**p, np.zeros((), x.dtype))

@@ -96,20 +96,40 @@ def soft_pool(
 
 
 def _soft_pool(x, window, valid):
+    """`sum x e / sum e` with `e = exp(x - m)`, for any constant m of each window.
+
+    Axis by axis, since the sums of a window follow from those of its rows: a part of
+    the window is known by its maximum `m`, `z = sum e` and `n = sum (x - m) e`.
+    """
     if valid is not None:
-        x = jnp.where(valid, x, -np.inf)
-    largest = lax.stop_gradient(_engine.reduce(x, window, lax.max))
-    finite = jnp.isfinite(largest)
-    m = jnp.where(finite, largest, np.zeros((), x.dtype))
-    # y = m + sum (x - m) e / sum e, e = exp(x - m), for any constant m.
-    e, de = _engine.tap_sum(_exponentials, window, (-np.inf,), (x,), (m,))
-    e = jnp.where(finite, e, np.ones((), x.dtype))
-    return jnp.where(finite, m + de / e, largest)
+        x = jnp.where(valid, x, np.asarray(-np.inf, x.dtype))
+    inputs, fills = (x,), (-np.inf,)
+    for part in _engine.passes(window):
+        level = lax.stop_gradient(_engine.reduce(inputs[0], part, lax.max))
+        finite = jnp.isfinite(level)
+        m = jnp.where(finite, level, np.zeros((), x.dtype))
+        z = _engine.tap_sum(_total, part, fills, inputs, (m,))
+        # Another m: sharing the exponentials would store them for every tap.
+        n = _engine.tap_sum(_moment, part, fills, inputs, (_engine.keep(m),))
+        inputs = (level, _engine.keep(z), _engine.keep(n))
+        fills = (-np.inf, 0, 0)
+    level, z, n = inputs
+    z = jnp.where(finite, z, np.ones((), x.dtype))
+    return jnp.where(finite, m + n / z, level)
 
 
-def _exponentials(x, m):
+def _total(level, *rest):
+    z, m = (1, *rest) if len(rest) == 1 else (rest[0], rest[2])
+    return z * jnp.exp(_below(level, m))
+
+
+def _moment(level, *rest):
+    z, n, m = (1, 0, *rest) if len(rest) == 1 else rest
+    d = _below(level, m)
+    return jnp.exp(d) * (n + d * z)
+
+
+def _below(level, m):
     # exp(-104) is 0 in float32, exp(-746) in float64: what lies lower has weight 0.
-    lowest = np.asarray(-104 if x.dtype == jnp.float32 else -746, x.dtype)
-    d = jnp.maximum(x - m, lowest)
-    e = jnp.exp(d)
-    return e, d * e
+    lowest = np.asarray(-104 if level.dtype == jnp.float32 else -746, level.dtype)
+    return jnp.maximum(level - m, lowest)
