@@ -1,21 +1,14 @@
 """Windows on arrays: taps, blocks, per-axis reductions, and their derivatives.
 
 *Taps.* The `prod(window)` strided slices of the padded input, each shaped like the
-output: tap `t` holds the t-th element of every window, row-major.
-
-*Blocks.* The transposed view, in which gradients are fast. Cut each pooled axis into
-blocks of `stride` elements: position `s * q + r` is element `r` of block `q`, and the
-window of output `o` covers the blocks `o ... o + A - 1`, with `A = ceil(ke / s)`. A sum
-over windows is then a sum over `A` block shifts per axis of elementwise expressions,
-and its transpose reads, for each input element, only the outputs that cover it: no
-scatter, no interior padding, and every read contiguous.
+output: tap `t` holds the t-th element of every window, row-major. Values are computed
+from taps, tangents from blocks (see `_blocks.py`), whose transpose is a fast gradient.
 
 *Arg-tap.* The number of the tap that an output was taken from: one byte per output, and
 all that a selecting pool keeps for its derivative.
 """
 
 import functools
-import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,6 +19,7 @@ import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
+from . import _blocks as blocks
 from ._lowering import Rule, per_platform, rule_of
 from ._window import Window
 
@@ -301,6 +295,32 @@ def _codes_per_part(rule, code, parts):
     return [*codes, code]
 
 
+def _hits(code, window):
+    """For each shift: which elements of the blocks `code` points to."""
+    extended = blocks.extend(code, window)
+    for shift, number, real in blocks.shifts(window, code.ndim):
+        hit = blocks.place(extended, shift, window) == number.astype(code.dtype)
+        yield shift, hit if real.all() else hit & real
+
+
+def _pick_taps(code, tangent, window):
+    cut = blocks.to_blocks(tangent, window)
+    zero = np.zeros((), tangent.dtype)
+    parts = ((shift, jnp.where(hit, cut, zero)) for shift, hit in _hits(code, window))
+    return blocks.window_sums(parts, window, tangent.ndim)
+
+
+def _spread_codes(code, inner, window):
+    """`inner`, known per output, at the input elements that `code` points to."""
+    extended = blocks.extend(inner, window)
+    zero = np.zeros((), inner.dtype)
+    parts = (
+        jnp.where(hit, blocks.place(extended, shift, window), zero)
+        for shift, hit in _hits(code, window)
+    )
+    return blocks.from_blocks(functools.reduce(jnp.maximum, parts), window)
+
+
 def flat_index(
     code: jax.Array, window: Window, valid: jax.Array | None = None
 ) -> jax.Array:
@@ -444,17 +464,17 @@ def _tap_tangent(fn, window, fills, moving, inputs, outputs, tangents):
 
 def _block_tangent(fn, window, fills, moving, inputs, outputs, tangents):
     ndim = inputs[0].ndim
-    blocks = [to_blocks(x, window, f) for x, f in zip(inputs, fills, strict=True)]
-    tangents = tuple(to_blocks(t, window) for t in tangents)
-    extended = [_extend(y, window, 1) for y in outputs]
+    cut = [blocks.to_blocks(x, window, f) for x, f in zip(inputs, fills, strict=True)]
+    tangents = tuple(blocks.to_blocks(t, window) for t in tangents)
+    extended = [blocks.extend(y, window, 1) for y in outputs]
 
     def at(shift, real):
-        placed = [_place(y, shift, window) for y in extended]
-        here = blocks
-        if not (real := real & _occupied(shift, window, ndim)).all():
+        placed = [blocks.place(y, shift, window) for y in extended]
+        here = cut
+        if not (real := real & blocks.occupied(shift, window, ndim)).all():
             here = [
                 jnp.where(real, x, np.asarray(fill, x.dtype))
-                for x, fill in zip(blocks, fills, strict=True)
+                for x, fill in zip(cut, fills, strict=True)
             ]
         return jax.jvp(
             lambda *moved: fn(*_replace(here, moving, moved), *placed),
@@ -462,167 +482,5 @@ def _block_tangent(fn, window, fills, moving, inputs, outputs, tangents):
             tangents,
         )[1]
 
-    parts = ((shift, at(shift, real)) for shift, _, real in _shifts(window, ndim))
-    return _window_sums(parts, window, ndim)
-
-
-# --- Blocks -------------------------------------------------------------------------
-
-
-def _block_counts(window):
-    """Blocks per window, and blocks per axis, `A` and `Q = o + A - 1`."""
-    per_window = [
-        -(-ke // s) for ke, s in zip(window.extent, window.strides, strict=True)
-    ]
-    return per_window, [
-        o + a - 1 for o, a in zip(window.output, per_window, strict=True)
-    ]
-
-
-def to_blocks(x: jax.Array, window: Window, value: Any = 0) -> jax.Array:
-    """Cuts each pooled axis into `(Q, stride)`; `value` fills up what is padding."""
-    _, blocks = _block_counts(window)
-    config = [
-        (lo, q * s - lo - n, 0)
-        for (lo, _), q, s, n in zip(
-            window.padding, blocks, window.strides, window.input, strict=True
-        )
-    ]
-    value = np.asarray(value, x.dtype)
-    x = lax.pad(x, value, window.along(x.ndim, config, (0, 0, 0)))
-    return x.reshape(_interleaved(x.shape, window, blocks, window.strides))
-
-
-def _from_blocks(x, window):
-    """The transpose of `to_blocks`: joins the blocks and drops the padding."""
-    _, blocks = _block_counts(window)
-    ndim = x.ndim - len(blocks)
-    joined = [q * s for q, s in zip(blocks, window.strides, strict=True)]
-    shape = list(_without(x.shape, _stride_axes(ndim, window)))
-    for axis, size in zip(window.axes, joined, strict=True):
-        shape[axis] = size
-    config = [
-        (-lo, n + lo - size, 0)
-        for (lo, _), n, size in zip(window.padding, window.input, joined, strict=True)
-    ]
-    zero = np.zeros((), x.dtype)
-    return lax.pad(x.reshape(shape), zero, window.along(ndim, config, (0, 0, 0)))
-
-
-def _stride_axes(ndim, window):
-    """Where `to_blocks` puts the axes of size stride."""
-    return tuple(ndim + axis + i + 1 for i, axis in enumerate(window.axes))
-
-
-def _without(shape, dropped):
-    return tuple(n for i, n in enumerate(shape) if i not in dropped)
-
-
-def _interleaved(shape, window, sizes, inner):
-    full = window.along(len(shape), list(zip(sizes, inner, strict=True)), None)
-    pairs = [
-        (n,) if pair is None else pair for n, pair in zip(shape, full, strict=True)
-    ]
-    return tuple(itertools.chain.from_iterable(pairs))
-
-
-def _shifts(window: Window, ndim: int) -> Iterator[tuple]:
-    """For each shift of blocks: the shift, tap numbers and which of them are taps.
-
-    The numbers have the shape of one block, broadcastable over `to_blocks`.
-    """
-    per_window, _ = _block_counts(window)
-    for shift in np.ndindex(*per_window):
-        number, real = np.zeros((), np.int64), np.ones((), bool)
-        for i, a in enumerate(shift):
-            position = np.arange(window.strides[i]) + a * window.strides[i]
-            tap, rest = np.divmod(position, window.dilation[i])
-            shape = [1] * (ndim + len(shift))
-            shape[_stride_axes(ndim, window)[i]] = -1
-            real = real & ((rest == 0) & (tap < window.size[i])).reshape(shape)
-            number = number * window.size[i] + tap.reshape(shape)
-        if real.any():
-            yield shift, number, real
-
-
-def _occupied(shift, window, ndim):
-    """Which blocks lie at `shift` in the window of some output."""
-    occupied = np.ones((), bool)
-    _, blocks = _block_counts(window)
-    for i, (a, q, o) in enumerate(zip(shift, blocks, window.output, strict=True)):
-        index = np.arange(q) - a
-        shape = [1] * (ndim + len(shift))
-        shape[_stride_axes(ndim, window)[i] - 1] = -1
-        occupied = occupied & ((index >= 0) & (index < o)).reshape(shape)
-    return occupied
-
-
-def _extend(y, window, value=0):
-    """Pads an output so that every shift of it is a slice; axes of size 1 broadcast.
-
-    One pad and many slices: a pad per shift made the backward 10 times slower on CPU.
-    """
-    per_window, _ = _block_counts(window)
-    config = [
-        (0, 0, 0) if y.shape[axis] == 1 else (a - 1, a - 1, 0)
-        for axis, a in zip(window.axes, per_window, strict=True)
-    ]
-    value = np.asarray(value, y.dtype)
-    return lax.pad(y, value, window.along(y.ndim, config, (0, 0, 0)))
-
-
-def _place(extended, shift, window):
-    """Lays an extended output over the block at `shift` of each of its windows."""
-    for axis, b, a, q in zip(window.axes, shift, *_block_counts(window), strict=True):
-        if extended.shape[axis] != 1:
-            start = a - 1 - b
-            extended = lax.slice_in_dim(extended, start, start + q, axis=axis)
-    return jnp.expand_dims(extended, _stride_axes(extended.ndim, window))
-
-
-def _window_sums(parts, window, ndim):
-    """Sums blocks over each window: the transpose of `_extend` and `_place`.
-
-    `parts` yields `(shift, blocks)`.
-    """
-    per_window, _ = _block_counts(window)
-    total = None
-    for shift, blocks in parts:
-        config = [(a - 1 - b, b, 0) for a, b in zip(per_window, shift, strict=True)]
-        part = lax.pad(
-            blocks.sum(_stride_axes(ndim, window)),
-            np.zeros((), blocks.dtype),
-            window.along(ndim, config, (0, 0, 0)),
-        )
-        total = part if total is None else total + part
-    for axis, a, o in zip(window.axes, per_window, window.output, strict=True):
-        total = lax.slice_in_dim(total, a - 1, a - 1 + o, axis=axis)
-    return total
-
-
-def _hits(code, window):
-    """For each shift: which elements of the blocks `code` points to."""
-    extended = _extend(code, window)
-    for shift, number, real in _shifts(window, code.ndim):
-        hit = _place(extended, shift, window) == number.astype(code.dtype)
-        yield shift, hit if real.all() else hit & real
-
-
-def _pick_taps(code, tangent, window):
-    blocks = to_blocks(tangent, window)
-    zero = np.zeros((), tangent.dtype)
-    parts = (
-        (shift, jnp.where(hit, blocks, zero)) for shift, hit in _hits(code, window)
-    )
-    return _window_sums(parts, window, tangent.ndim)
-
-
-def _spread_codes(code, inner, window):
-    """`inner`, known per output, at the input elements that `code` points to."""
-    extended = _extend(inner, window)
-    zero = np.zeros((), inner.dtype)
-    parts = (
-        jnp.where(hit, _place(extended, shift, window), zero)
-        for shift, hit in _hits(code, window)
-    )
-    return _from_blocks(functools.reduce(jnp.maximum, parts), window)
+    parts = ((shift, at(shift, real)) for shift, _, real in blocks.shifts(window, ndim))
+    return blocks.window_sums(parts, window, ndim)
