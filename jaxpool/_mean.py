@@ -271,24 +271,38 @@ def _check_exponent(p):
 
 
 def _norm(x, window, p):
+    """`m (sum (|x| / m)^p)^(1/p)`, for any constant m of each window.
+
+    Axis by axis, since the sum of a window follows from those of its rows: a part of
+    the window is known by its maximum `m` and `s = sum (|x| / m)^p`.
+    """
     magnitude = x * jnp.sign(x)  # |x| with derivative 0 at 0
-    largest = _engine.select(magnitude, None, window, lax.max)
-    largest = jnp.maximum(largest, 0)  # -inf in a window wholly in padding
     if isinstance(p, (int, float)) and math.isinf(p):
-        return largest
-    # y = m (sum (|x| / m)^p)^(1/p) for any constant m: its own derivative cancels.
-    m = lax.stop_gradient(largest)
-    scaled = (m > 0) & (m < np.inf)
-    m = jnp.where(scaled, m, np.ones((), m.dtype))
+        return _at_least_0(_engine.select(magnitude, None, window, lax.max))
     p = jnp.asarray(p, x.dtype)
     p = p.reshape((1,) * (x.ndim - p.ndim) + p.shape)
-    total = _engine.tap_sum(_scaled_power, window, (0,), (magnitude,), (m, p))
-    total = jnp.where(scaled, total, np.ones((), m.dtype))
-    return jnp.where(scaled, m * total ** (1 / p), largest)
+    one, inputs = np.ones((), x.dtype), (magnitude,)
+    for part in _engine.passes(window):
+        level = lax.stop_gradient(_engine.reduce(inputs[0], part, lax.max))
+        level = _at_least_0(level)
+        scaled = (level > 0) & (level < np.inf)
+        m = jnp.where(scaled, level, one)
+        power = _power if len(inputs) == 1 else _power_times
+        total = _engine.tap_sum(power, part, (0, 0)[: len(inputs)], inputs, (m, p))
+        inputs = (level, _engine.keep(total))
+    level, total = inputs
+    return jnp.where(scaled, m * jnp.where(scaled, total, one) ** (one / p), level)
 
 
-def _scaled_power(x, m, p):
-    ratio = x / m
-    positive = ratio > 0
-    safe = jnp.where(positive, ratio, np.ones((), x.dtype))
-    return jnp.where(positive, safe**p, np.zeros((), x.dtype))
+def _at_least_0(level):
+    return jnp.maximum(level, np.zeros((), level.dtype))  # -inf where all is padding
+
+
+def _power_times(x, total, m, p):
+    return _power(x, m, p) * total
+
+
+def _power(x, m, p):
+    positive = x > 0
+    ratio = jnp.where(positive, x / m, np.ones((), x.dtype))
+    return jnp.where(positive, ratio**p, np.zeros((), x.dtype))
