@@ -128,19 +128,19 @@ def _sum(x, window):
 
 
 def _extremum(rule, x, init, window, reducer):
-    # Taps rather than reduce-window for disjoint windows, also because XLA:CPU offloads
-    # those to YNNPACK, which drops NaN (jaxlib 0.9.1 to 0.12).
     def of_taps(x, window):
         return functools.reduce(reducer, taps(pad(x, window, init), window))
 
-    if window.taps <= rule.value_taps and (rule.padded_taps or not window.padded):
+    narrow = x.dtype.itemsize < 4
+    if window.taps <= (rule.narrow_taps if narrow else rule.value_taps):
         return of_taps(x, window)
+    # Reduce-window for 4 bytes and more, where it vectorises, and where windows overlap:
+    # disjoint ones XLA:CPU gives to YNNPACK, which drops NaN (jaxlib 0.9.1 to 0.12).
     for one in reversed(window.split()):
-        x = (
-            _reduce_window(x, one, reducer, init)
-            if one.overlapping
-            else of_taps(x, one)
-        )
+        if one.overlapping and not narrow:
+            x = _reduce_window(x, one, reducer, init)
+        else:
+            x = rule.keep(of_taps(x, one))
     return x
 
 
