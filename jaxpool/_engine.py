@@ -134,8 +134,8 @@ def _extremum(rule, x, init, window, reducer):
     narrow = x.dtype.itemsize < 4
     if window.taps <= (rule.narrow_taps if narrow else rule.value_taps):
         return of_taps(x, window)
-    # Reduce-window for 4 bytes and more, where it vectorises, and where windows overlap:
-    # disjoint ones XLA:CPU gives to YNNPACK, which drops NaN (jaxlib 0.9.1 to 0.12).
+    # Reduce-window for 4 bytes and more, where it vectorises, and for overlap: disjoint
+    # windows XLA:CPU gives to YNNPACK, which drops NaN (jaxlib 0.9.1 to 0.12).
     for one in reversed(window.split()):
         if one.overlapping and not narrow:
             x = _reduce_window(x, one, reducer, init)
