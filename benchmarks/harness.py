@@ -15,6 +15,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 # Waiting threads of one library must not take the cores from the next contender.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -26,7 +27,7 @@ import numpy as np
 try:
     import torch
 except ImportError:
-    torch = None
+    torch: Any = None
 
 Contender = Callable[[], object]
 
@@ -77,7 +78,6 @@ def jax_contender(
 
 def torch_contender(fn: Callable, x: jax.Array, backward: bool) -> Contender:
     """`fn` in PyTorch, eager, on a channels-last copy of x `(N, H, W, C)`."""
-    assert torch is not None
     data = torch.from_numpy(np.array(x, np.float32)).to(
         getattr(torch, str(x.dtype))
     )  # NHWC in memory, seen as NCHW

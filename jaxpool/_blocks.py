@@ -14,6 +14,7 @@ A blocked array has two axes `(Q, stride)` in place of each pooled axis, with
 `Q = o + A - 1`.
 """
 
+import functools
 import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -39,7 +40,7 @@ def to_blocks(x: jax.Array, window: Window, value: Any = 0) -> jax.Array:
     ]
     value = np.asarray(value, x.dtype)
     x = lax.pad(x, value, window.along(x.ndim, config, (0, 0, 0)))
-    pairs = [(n,) for n in x.shape]
+    pairs: list[tuple[int, ...]] = [(n,) for n in x.shape]
     for axis, *pair in zip(window.axes, blocks, window.strides, strict=True):
         pairs[axis] = tuple(pair)
     return x.reshape(tuple(itertools.chain.from_iterable(pairs)))
@@ -121,15 +122,14 @@ def window_sums(
 ) -> jax.Array:
     """Sums `(shift, blocks)` per window: the transpose of `extend` and `place`."""
     per_window, _ = _counts(window)
-    total = None
-    for shift, blocks in parts:
+
+    def extended(shift, part):
         config = [(a - 1 - b, b, 0) for a, b in zip(per_window, shift, strict=True)]
-        part = lax.pad(
-            blocks.sum(_inner_axes(ndim, window)),
-            np.zeros((), blocks.dtype),
-            window.along(ndim, config, (0, 0, 0)),
-        )
-        total = part if total is None else total + part
+        part = part.sum(_inner_axes(ndim, window))
+        zero = np.zeros((), part.dtype)
+        return lax.pad(part, zero, window.along(ndim, config, (0, 0, 0)))
+
+    total = functools.reduce(jnp.add, (extended(*part) for part in parts))
     for axis, a, o in zip(window.axes, per_window, window.output, strict=True):
         total = lax.slice_in_dim(total, a - 1, a - 1 + o, axis=axis)
     return total

@@ -328,30 +328,25 @@ def flat_index(
 
     -1 where the window has no element.
     """
-    index = inside = None
+    index, inside, scale = jnp.zeros_like(code, jnp.int32), True, 1
     rest = code.astype(jnp.int32)
-    for i, one in reversed(list(enumerate(window.split()))):
+    for one in reversed(window.split()):
         tap, rest = rest % one.taps, rest // one.taps
         start = one.outer(code.ndim, [one.positions(0)[:, 0].astype(np.int32)])
         position = start + tap * np.int32(one.dilation[0])
-        here = (position >= 0) & (position < one.input[0])
-        scale = np.int32(math.prod(window.input[i + 1 :]))
-        index = position * scale if index is None else index + position * scale
-        inside = here if inside is None else inside & here
+        inside = inside & (position >= 0) & (position < one.input[0])
+        index += position * np.int32(scale)
+        scale *= one.input[0]
     if valid is not None:
-        inside &= window_any(valid, window)
+        inside = inside & window_any(valid, window)
     return jnp.where(inside, index, np.int32(-1))
 
 
 # --- Masks ----------------------------------------------------------------------------
 
 
-def spread_mask(
-    valid: jax.Array | None, x: jax.Array, window: Window
-) -> jax.Array | None:
+def spread_mask(valid: jax.Array, window: Window) -> jax.Array:
     """`valid` with its full size along the pooled axes, ready for taps."""
-    if valid is None:
-        return None
     shape = list(valid.shape)
     for axis, n in zip(window.axes, window.input, strict=True):
         shape[axis] = n
@@ -365,9 +360,9 @@ def window_any(valid: jax.Array, window: Window) -> jax.Array:
     return valid
 
 
-def window_count(valid: jax.Array, x: jax.Array, window: Window) -> jax.Array:
+def window_count(valid: jax.Array, window: Window) -> jax.Array:
     """Number of elements that take part in each window, int32."""
-    valid = spread_mask(valid, x, window)
+    valid = spread_mask(valid, window)
     return reduce(valid.astype(jnp.int32), window, lax.add)
 
 
@@ -376,7 +371,7 @@ def fill_empty(
 ) -> jax.Array:
     """Puts `empty` where a mask leaves nothing of a window, 0 where all is padding."""
     if valid is not None:
-        any_valid = window_any(spread_mask(valid, y, window), window)
+        any_valid = window_any(spread_mask(valid, window), window)
         return jnp.where(any_valid, y, np.asarray(empty, y.dtype))
     counts = window.counts(y.ndim, False)
     if counts.all():

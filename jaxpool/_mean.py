@@ -176,7 +176,7 @@ def avg_pool(
             if counts.min() == counts.max():
                 divisor = divisor.flat[0]
             if valid is not None:
-                left_out = _engine.window_count(~valid, x, window)
+                left_out = _engine.window_count(~valid, window)
                 divisor = jnp.maximum(divisor - left_out.astype(real), 1)
         y = (total / divisor).astype(x.dtype)
         return _engine.fill_empty(y, window, valid, empty)
@@ -281,17 +281,24 @@ def _norm(x, window, p):
         return _at_least_0(_engine.select(magnitude, None, window, lax.max))
     p = jnp.asarray(p, x.dtype)
     p = p.reshape((1,) * (x.ndim - p.ndim) + p.shape)
-    one, inputs = np.ones((), x.dtype), (magnitude,)
+    state = [magnitude]
     for part in _engine.passes(window):
-        level = lax.stop_gradient(_engine.reduce(inputs[0], part, lax.max))
+        level = lax.stop_gradient(_engine.reduce(state[0], part, lax.max))
         level = _at_least_0(level)
-        scaled = (level > 0) & (level < np.inf)
-        m = jnp.where(scaled, level, one)
-        power = _power if len(inputs) == 1 else _power_times
-        total = _engine.tap_sum(power, part, (0, 0)[: len(inputs)], inputs, (m, p))
-        inputs = (level, _engine.keep(total))
-    level, total = inputs
-    return jnp.where(scaled, m * jnp.where(scaled, total, one) ** (one / p), level)
+        power = _power if len(state) == 1 else _power_times
+        outputs = (_scale(level), p)
+        total = _engine.tap_sum(
+            power, part, (0, 0)[: len(state)], tuple(state), outputs
+        )
+        state = [level, _engine.keep(total)]
+    level, total = state
+    scaled, one = (level > 0) & (level < np.inf), np.ones((), x.dtype)
+    norm = _scale(level) * jnp.where(scaled, total, one) ** (one / p)
+    return jnp.where(scaled, norm, level)
+
+
+def _scale(level):
+    return jnp.where((level > 0) & (level < np.inf), level, np.ones((), level.dtype))
 
 
 def _at_least_0(level):

@@ -5,7 +5,7 @@ without what a mask leaves out), `x` an input `(*batch, *space, channels)`.
 """
 
 import functools
-from typing import Literal
+from typing import Literal, Unpack, overload
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from . import _engine
 from ._window import (
     Padding,
     PerAxis,
+    PoolOptions,
     Window,
     check_array,
     check_choice,
@@ -25,6 +26,34 @@ from ._window import (
 )
 
 
+@overload
+def max_pool(
+    x: ArrayLike,
+    window_shape: tuple[int, ...],
+    *,
+    return_indices: Literal[False] = False,
+    **options: Unpack[PoolOptions],
+) -> jax.Array: ...
+
+
+@overload
+def max_pool(
+    x: ArrayLike,
+    window_shape: tuple[int, ...],
+    *,
+    return_indices: Literal[True],
+    **options: Unpack[PoolOptions],
+) -> tuple[jax.Array, jax.Array]: ...
+
+
+@overload
+def max_pool(
+    x: ArrayLike,
+    window_shape: tuple[int, ...],
+    *,
+    return_indices: bool,
+    **options: Unpack[PoolOptions],
+) -> jax.Array | tuple[jax.Array, jax.Array]: ...
 def max_pool(
     x: ArrayLike,
     window_shape: tuple[int, ...],
@@ -96,6 +125,34 @@ def max_pool(
         return _extremum_pool(x, window, lax.max, valid, empty, return_indices)
 
 
+@overload
+def min_pool(
+    x: ArrayLike,
+    window_shape: tuple[int, ...],
+    *,
+    return_indices: Literal[False] = False,
+    **options: Unpack[PoolOptions],
+) -> jax.Array: ...
+
+
+@overload
+def min_pool(
+    x: ArrayLike,
+    window_shape: tuple[int, ...],
+    *,
+    return_indices: Literal[True],
+    **options: Unpack[PoolOptions],
+) -> tuple[jax.Array, jax.Array]: ...
+
+
+@overload
+def min_pool(
+    x: ArrayLike,
+    window_shape: tuple[int, ...],
+    *,
+    return_indices: bool,
+    **options: Unpack[PoolOptions],
+) -> jax.Array | tuple[jax.Array, jax.Array]: ...
 def min_pool(
     x: ArrayLike,
     window_shape: tuple[int, ...],
@@ -227,9 +284,9 @@ def median_pool(
     with jax.named_scope("jaxpool.median_pool"):
         if even == "mean" and not jnp.issubdtype(x.dtype, jnp.floating):
             x = x.astype(jnp.result_type(float))
-        elements = _engine.spread_mask(valid, x, window)
-        if elements is None and window.padded:
-            elements = jnp.ones_like(x, bool)
+        elements = jnp.ones_like(x, bool) if window.padded else None
+        if valid is not None:
+            elements = _engine.spread_mask(valid, window)
         sides = {"lower": (False,), "upper": (True,), "mean": (False, True)}[even]
         medians = [
             _engine.select(x, elements, window, functools.partial(_median, side))
@@ -245,8 +302,8 @@ def median_pool(
 
 
 def _extremum_pool(x, window, reducer, valid, empty, return_indices):
-    valid = _engine.spread_mask(valid, x, window)
     if valid is not None:
+        valid = _engine.spread_mask(valid, window)
         x = jnp.where(valid, x, _engine.identity(reducer, x.dtype))
     best = _engine.select(x, valid, window, reducer)
     y = best

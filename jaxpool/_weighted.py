@@ -96,26 +96,35 @@ def soft_pool(
 
 
 def _soft_pool(x, window, valid):
-    """`sum x e / sum e` with `e = exp(x - m)`, for any constant m of each window.
-
-    Axis by axis, since the sums of a window follow from those of its rows: a part of
-    the window is known by its maximum `m`, `z = sum e` and `n = sum (x - m) e`.
-    """
+    """`m + n / z`, see `_exponential_sums`."""
     if valid is not None:
         x = jnp.where(valid, x, np.asarray(-np.inf, x.dtype))
-    inputs, fills = (x,), (-np.inf,)
+    level, z, n = _exponential_sums(x, window)
+    finite, m = _finite_part(level)
+    return jnp.where(finite, m + n / jnp.where(finite, z, np.ones((), x.dtype)), level)
+
+
+def _exponential_sums(x, window):
+    """`(m, z, n)`: the maximum, `z = sum exp(x - m)`, `n = sum (x - m) exp(x - m)`.
+
+    Axis by axis, since those of a window follow from those of its rows. `m` counts as a
+    constant: what is made of the three does not depend on it.
+    """
+    state = [x]
     for part in _engine.passes(window):
-        level = lax.stop_gradient(_engine.reduce(inputs[0], part, lax.max))
-        finite = jnp.isfinite(level)
-        m = jnp.where(finite, level, np.zeros((), x.dtype))
-        z = _engine.tap_sum(_total, part, fills, inputs, (m,))
+        level = lax.stop_gradient(_engine.reduce(state[0], part, lax.max))
+        _, m = _finite_part(level)
+        fills = (-np.inf, 0, 0)[: len(state)]
+        z = _engine.tap_sum(_total, part, fills, tuple(state), (m,))
         # Another m: sharing the exponentials would store them for every tap.
-        n = _engine.tap_sum(_moment, part, fills, inputs, (_engine.keep(m),))
-        inputs = (level, _engine.keep(z), _engine.keep(n))
-        fills = (-np.inf, 0, 0)
-    level, z, n = inputs
-    z = jnp.where(finite, z, np.ones((), x.dtype))
-    return jnp.where(finite, m + n / z, level)
+        n = _engine.tap_sum(_moment, part, fills, tuple(state), (_engine.keep(m),))
+        state = [level, _engine.keep(z), _engine.keep(n)]
+    return state
+
+
+def _finite_part(level):
+    finite = jnp.isfinite(level)
+    return finite, jnp.where(finite, level, np.zeros((), level.dtype))
 
 
 def _total(level, *rest):

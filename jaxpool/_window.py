@@ -13,11 +13,12 @@ import functools
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 Padding = (
     Literal["VALID", "SAME", "SAME_LOWER"]
@@ -26,6 +27,19 @@ Padding = (
     | tuple[tuple[int, int], ...]
 )
 PerAxis = int | tuple[int, ...]
+
+
+class PoolOptions(TypedDict, total=False):
+    """The keyword arguments that every windowed pool has."""
+
+    strides: PerAxis | None
+    padding: Padding
+    dilation: PerAxis
+    ceil_mode: bool
+    axes: tuple[int, ...] | None
+    where: ArrayLike | None
+    empty: float
+
 
 _NAMED_PADDING = ("VALID", "SAME", "SAME_LOWER")
 
