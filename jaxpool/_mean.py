@@ -4,8 +4,6 @@ Letters: `W(o)` the window of output position `o` (its elements, without padding
 without what a mask leaves out), `x` an input `(*batch, *space, channels)`.
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +15,9 @@ from ._window import (
     Padding,
     PerAxis,
     check_array,
+    check_divisor,
     check_float,
+    check_positive,
     check_where,
     make_window,
 )
@@ -161,8 +161,8 @@ def avg_pool(
         raise TypeError(
             f"`count_include_pad` must be True or False, got {count_include_pad!r}"
         )
-    if divisor_override is not None and divisor_override == 0:
-        raise ValueError("`divisor_override` must not be 0")
+    if divisor_override is not None:
+        check_divisor("divisor_override", divisor_override)
     with jax.named_scope("jaxpool.avg_pool"):
         if not jnp.issubdtype(x.dtype, jnp.inexact):
             x = x.astype(jnp.result_type(float))
@@ -248,12 +248,17 @@ def lp_pool(
         axes=axes,
     )
     valid = check_where(where, x.shape)
-    _check_exponent(p)
+    wide = _engine.widen(x)
+    exponent = check_positive("p", p, wide, window)
     with jax.named_scope("jaxpool.lp_pool"):
-        wide = _engine.widen(x)
         if valid is not None:
             wide = jnp.where(valid, wide, np.zeros((), wide.dtype))
-        y = _norm(wide, window, p).astype(x.dtype)
+        magnitude = wide * jnp.sign(wide)  # |x| with derivative 0 at 0
+        if isinstance(p, (int, float, np.floating)) and np.isinf(p):
+            y = _at_least_0(_engine.select(magnitude, None, window, lax.max))
+        else:
+            y = _norm(magnitude, window, exponent)
+        y = y.astype(x.dtype)
         return _engine.fill_empty(y, window, valid, empty)
 
 
@@ -265,22 +270,12 @@ def _sum(x, window, valid):
     return _engine.reduce(x, window, lax.add)
 
 
-def _check_exponent(p):
-    if isinstance(p, (int, float)) and not p > 0:
-        raise ValueError(f"`p` must be positive, got {p!r}")
-
-
-def _norm(x, window, p):
+def _norm(magnitude, window, p):
     """`m (sum (|x| / m)^p)^(1/p)`, for any constant m of each window.
 
     Axis by axis, since the sum of a window follows from those of its rows: a part of
     the window is known by its maximum `m` and `s = sum (|x| / m)^p`.
     """
-    magnitude = x * jnp.sign(x)  # |x| with derivative 0 at 0
-    if isinstance(p, (int, float)) and math.isinf(p):
-        return _at_least_0(_engine.select(magnitude, None, window, lax.max))
-    p = jnp.asarray(p, x.dtype)
-    p = p.reshape((1,) * (x.ndim - p.ndim) + p.shape)
     state = [magnitude]
     for part in _engine.passes(window):
         level = lax.stop_gradient(_engine.reduce(state[0], part, lax.max))
@@ -292,7 +287,7 @@ def _norm(x, window, p):
         )
         state = [level, _engine.keep(total)]
     level, total = state
-    scaled, one = (level > 0) & (level < np.inf), np.ones((), x.dtype)
+    scaled, one = (level > 0) & (level < np.inf), np.ones((), level.dtype)
     norm = _scale(level) * jnp.where(scaled, total, one) ** (one / p)
     return jnp.where(scaled, norm, level)
 

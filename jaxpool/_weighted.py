@@ -15,6 +15,7 @@ from ._window import (
     Padding,
     PerAxis,
     check_float,
+    check_positive,
     check_where,
     make_window,
 )
@@ -84,12 +85,9 @@ def soft_pool(
         axes=axes,
     )
     valid = check_where(where, x.shape)
-    if isinstance(temperature, (int, float)) and not temperature > 0:
-        raise ValueError(f"`temperature` must be positive, got {temperature!r}")
+    wide = _engine.widen(x)
+    scale = check_positive("temperature", temperature, wide, window)
     with jax.named_scope("jaxpool.soft_pool"):
-        wide = _engine.widen(x)
-        scale = jnp.asarray(temperature, wide.dtype)
-        scale = scale.reshape((1,) * (x.ndim - scale.ndim) + scale.shape)
         # soft_pool(x; T) = T soft_pool(x / T; 1)
         y = (scale * _soft_pool(wide / scale, window, valid)).astype(x.dtype)
         return _engine.fill_empty(y, window, valid, empty)

@@ -285,17 +285,18 @@ def canonical_axes(
 
 def check_array(name: str, x: Any, *, complex_ok: bool = False) -> jax.Array:
     """`x` as a jax array of a dtype that can be pooled."""
-    if isinstance(x, (str, bytes)) or not hasattr(x, "__array__"):
-        if not isinstance(x, (int, float, complex, list, tuple)):
-            raise TypeError(f"`{name}` must be an array, got {type(x).__name__}")
+    is_array = hasattr(x, "dtype") or isinstance(x, (int, float, complex, list, tuple))
+    if not (is_array or hasattr(x, "__jax_array__")):
+        raise TypeError(f"`{name}` must be an array, got {type(x).__name__}")
+    dtype = getattr(x, "dtype", np.dtype(float))
+    if not (jnp.issubdtype(dtype, jnp.number) or dtype == np.bool_):
+        raise TypeError(f"`{name}` must hold numbers, got dtype {dtype}")
     x = jnp.asarray(x)
     if jnp.issubdtype(x.dtype, jnp.complexfloating) and not complex_ok:
         raise TypeError(
             f"`{name}` must be real, since complex numbers have no order, got "
             f"{x.dtype} with shape {x.shape}"
         )
-    if not (jnp.issubdtype(x.dtype, jnp.number) or x.dtype == jnp.bool_):
-        raise TypeError(f"`{name}` must hold numbers, got dtype {x.dtype}")
     return x
 
 
@@ -307,6 +308,32 @@ def check_float(name: str, x: Any) -> jax.Array:
     return x.astype(jnp.result_type(float))
 
 
+def check_positive(name: str, value: Any, x: jax.Array, window: Window) -> jax.Array:
+    """A positive parameter, one for all or one per channel, in the dtype of x."""
+    given = value
+    try:
+        value = check_array(name, value)
+    except TypeError:
+        raise TypeError(
+            f"`{name}` must be a positive number or array, got {given!r}"
+        ) from None
+    shape = list(x.shape)
+    for axis in window.axes:
+        shape[axis] = 1
+    if not _broadcasts(value.shape, shape):
+        raise ValueError(
+            f"`{name}` must be a number or have one per channel of x with shape "
+            f"{x.shape}, got shape {value.shape}"
+        )
+    try:
+        positive = bool((np.asarray(value) > 0).all())
+    except jax.errors.TracerArrayConversionError:
+        positive = True  # not known yet
+    if not positive:
+        raise ValueError(f"`{name}` must be positive, got {given!r}")
+    return value.astype(x.dtype).reshape((1,) * (x.ndim - value.ndim) + value.shape)
+
+
 def check_where(where: Any, shape: Sequence[int]) -> jax.Array | None:
     """`where` as a boolean array with as many axes as `shape`, or None."""
     if where is None:
@@ -314,16 +341,28 @@ def check_where(where: Any, shape: Sequence[int]) -> jax.Array | None:
     where = jnp.asarray(where)
     if where.dtype != jnp.bool_:
         raise TypeError(f"`where` must be boolean, got dtype {where.dtype}")
-    try:
-        fits = np.broadcast_shapes(where.shape, tuple(shape)) == tuple(shape)
-    except ValueError:
-        fits = False
-    if not fits:
+    if not _broadcasts(where.shape, shape):
         raise ValueError(
             f"`where` must broadcast to x with shape {tuple(shape)}, got shape "
             f"{where.shape}"
         )
     return where.reshape((1,) * (len(shape) - where.ndim) + where.shape)
+
+
+def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
+    """Whether an array of `shape` broadcasts to the shape `to`."""
+    try:
+        return np.broadcast_shapes(tuple(shape), tuple(to)) == tuple(to)
+    except ValueError:
+        return False
+
+
+def check_divisor(name: str, value: Any) -> None:
+    """Raises unless `value` is a number other than 0."""
+    if isinstance(value, (bool, str)) or not np.isscalar(value):
+        raise TypeError(f"`{name}` must be a number, got {value!r}")
+    if value == 0:
+        raise ValueError(f"`{name}` must not be 0")
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
