@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 try:
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 except ImportError:
     torch: Any = None
 
