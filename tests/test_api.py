@@ -1,0 +1,111 @@
+"""The rules that every public function keeps, and every file of the package."""
+
+import ast
+import inspect
+import pathlib
+import re
+
+import pytest
+
+import jaxpool
+import jaxpool.linen
+import jaxpool.nnx
+
+ROOT = pathlib.Path(__file__).parents[1]
+FILES = sorted((ROOT / "jaxpool").rglob("*.py"))
+FUNCTIONS = {
+    name: value
+    for name, value in vars(jaxpool).items()
+    if inspect.isfunction(value) and not name.startswith("_")
+}
+WINDOW = ("strides", "padding", "dilation", "ceil_mode", "axes", "where", "empty")
+PLATFORMS = {"cpu", "gpu", "cuda", "rocm", "tpu"}
+# Functions without a layer, and why.
+NO_LAYER = {"pool_output_shape": "says a shape, pools nothing"}
+
+
+def strings(tree):
+    """The string constants of a file that are no docstrings."""
+    docs = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef))
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if id(node) not in docs:
+                yield node.value
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_options_are_keyword_only(name):
+    for parameter in inspect.signature(FUNCTIONS[name]).parameters.values():
+        required = parameter.default is inspect.Parameter.empty
+        assert required or parameter.kind is inspect.Parameter.KEYWORD_ONLY
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_docstring_has_every_section(name):
+    doc = FUNCTIONS[name].__doc__ or ""
+    for section in ("Args:", "Returns:", "Raises:", "Example:", "References:"):
+        assert f"\n    {section}\n" in doc, section
+    assert ">>> " in doc
+    for parameter in inspect.signature(FUNCTIONS[name]).parameters:
+        assert re.search(rf"^ +{parameter}: ", doc, re.MULTILINE), parameter
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_function_is_in_the_readme(name):
+    assert f"`{name}`" in (ROOT / "README.md").read_text()
+
+
+def test_every_function_is_tested():
+    text = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    assert [name for name in FUNCTIONS if name not in text] == []
+
+
+@pytest.mark.parametrize("name", jaxpool.POOLS)
+def test_registered_pools_take_the_plain_window_arguments(name):
+    pool = jaxpool.POOLS[name]
+    assert pool is FUNCTIONS[f"{name}_pool"]
+    parameters = inspect.signature(pool).parameters
+    assert tuple(parameters)[:9] == ("x", "window_shape", *WINDOW)
+    defaults = [parameters[option].default for option in WINDOW]
+    assert defaults == [None, "VALID", 1, False, None, None, 0.0]
+
+
+@pytest.mark.parametrize("name", sorted(set(FUNCTIONS) - set(NO_LAYER)))
+def test_every_function_has_a_layer_in_both_systems(name):
+    bodies = vars(jaxpool.nnx)
+    layers = {re.sub(r"(?<!^)(?=[A-Z][a-z])", "_", n).lower(): n for n in bodies}
+    layer = layers[name]
+    assert hasattr(jaxpool.nnx, layer) and hasattr(jaxpool.linen, layer)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_file_keeps_the_rules(path):
+    tree = ast.parse(path.read_text())
+    imported = set()
+    for node in ast.walk(tree):
+        assert not isinstance(node, ast.Assert), "errors are raised, not asserted"
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            imported |= {f"{node.module}.{alias.name}" for alias in node.names}
+    private = r"jax\.(_src|core|interpreters|extend|experimental)\b"
+    assert not [name for name in imported if re.match(private, name)]
+    if path.name not in ("_lowering.py",):
+        assert not PLATFORMS & set(strings(tree)), "only _lowering.py names platforms"
+
+
+def test_only_the_layers_import_flax():
+    importers = {path.name for path in FILES if "from flax" in path.read_text()}
+    assert importers == {"nnx.py", "linen.py", "_training.py"}
+
+
+def test_readme_block_runs():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert (ROOT / "README.md").read_text().splitlines()[4] == "```python"
+    exec(blocks[0], {})

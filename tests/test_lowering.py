@@ -1,0 +1,149 @@
+"""What each platform gets: looked up in the lowered programs, without a device."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import jaxpool
+from jaxpool import _lowering
+
+X = jax.ShapeDtypeStruct((2, 9, 8, 16), jnp.float32)
+OVERLAPPING = {"window_shape": (3, 3), "strides": 2, "padding": "SAME"}
+DILATED = {"window_shape": (2, 2), "strides": 1, "dilation": 2}
+LARGE = {"window_shape": (7, 6), "strides": 1}
+
+
+def lowered(fn, x, platform):
+    """The StableHLO of a function for a platform."""
+    return jax.jit(fn).trace(x).lower(lowering_platforms=(platform,)).as_text()
+
+
+def gradient(pool, options):
+    """The gradient of a pool whose cotangent is no constant."""
+    return jax.grad(lambda x: (pool(x, **options) ** 2).sum())
+
+
+def ops(text, name):
+    """How often an operation occurs."""
+    return len(re.findall(rf"stablehlo\.{name}\b", text))
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "rocm"])
+@pytest.mark.parametrize("name", jaxpool.POOLS)
+def test_gradients_do_not_scatter(name, platform):
+    for options in (OVERLAPPING, DILATED, LARGE):
+        if name == "median" and options is LARGE:
+            continue  # a long program, of the same parts
+        text = lowered(gradient(jaxpool.POOLS[name], options), X, platform)
+        for slow in ("scatter", "select_and_scatter", "sort", "while"):
+            assert ops(text, slow) == 0, slow
+
+
+@pytest.mark.parametrize("name", ["max", "min"])
+def test_extrema_are_the_stock_operations_on_tpu(name):
+    pool = functools.partial(jaxpool.POOLS[name], **OVERLAPPING)
+    assert ops(lowered(pool, X, "tpu"), "reduce_window") == 1
+    text = lowered(gradient(jaxpool.POOLS[name], OVERLAPPING), X, "tpu")
+    assert ops(text, "select_and_scatter") == 1
+    assert ops(text, "reduce_window") == 2  # of which XLA drops one, without a use
+
+
+@pytest.mark.parametrize("name", ["avg", "sum"])
+def test_means_are_the_stock_operation_on_tpu(name):
+    pool = functools.partial(jaxpool.POOLS[name], **OVERLAPPING)
+    assert ops(lowered(pool, X, "tpu"), "reduce_window") == 1
+    text = lowered(gradient(jaxpool.POOLS[name], OVERLAPPING), X, "tpu")
+    assert ops(text, "reduce_window") == 2
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_dilated_maxima_have_a_gradient(platform):
+    text = lowered(gradient(jaxpool.max_pool, DILATED), X, platform)
+    assert ops(text, "select_and_scatter") == 0
+
+
+def test_one_program_for_several_platforms():
+    exported = jax.export.export(
+        jax.jit(gradient(jaxpool.max_pool, OVERLAPPING)),
+        platforms=("cpu", "cuda", "tpu"),
+    )(X)
+    x = np.random.default_rng(0).normal(size=X.shape).astype(np.float32)
+    expected = gradient(jaxpool.max_pool, OVERLAPPING)(x)
+    np.testing.assert_allclose(exported.call(x), expected, rtol=1e-6)
+
+
+def test_a_maximum_keeps_one_byte_per_output():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=X.shape), jnp.float32)
+    y, pullback = jax.vjp(lambda x: jaxpool.max_pool(x, (3, 3), strides=2), x)
+    constants = 64  # numbers of taps
+    kept = [leaf for leaf in jax.tree.leaves(pullback) if hasattr(leaf, "nbytes")]
+    assert y.size <= sum(leaf.nbytes for leaf in kept) <= y.size + constants
+    with _lowering.force("tpu"):
+        _, pullback = jax.vjp(lambda x: jaxpool.max_pool(x, (3, 3), strides=2), x)
+    kept = [leaf for leaf in jax.tree.leaves(pullback) if hasattr(leaf, "nbytes")]
+    assert sum(leaf.nbytes for leaf in kept) <= y.size + x.nbytes + constants
+
+
+def test_a_remat_policy_can_save_the_index_alone():
+    policy = jax.checkpoint_policies.save_only_these_names("pool_index")
+
+    @functools.partial(jax.checkpoint, policy=policy)
+    def block(x):
+        return jnp.sin(jaxpool.max_pool(jnp.sin(x), (3, 3), strides=2))
+
+    text = str(jax.make_jaxpr(lambda x: jax.vjp(block, x)[1])(jnp.ones(X.shape)))
+    assert "name=pool_index" in text
+
+
+@pytest.mark.parametrize("name", jaxpool.POOLS)
+def test_rules_agree(name):
+    x = np.random.default_rng(0).normal(size=(1, 7, 6, 2)).astype(np.float32)
+    grad = gradient(jaxpool.POOLS[name], OVERLAPPING)
+    results = []
+    for rule in _lowering.RULES:
+        with _lowering.force(rule):
+            results.append(jax.jit(lambda x: grad(x))(x))  # a new function: no cache
+    for result in results[1:]:
+        np.testing.assert_allclose(result, results[0], rtol=1e-5, atol=1e-6)
+
+
+def test_force_is_undone():
+    with pytest.raises(ZeroDivisionError), _lowering.force("tpu"):
+        _ = 1 / 0
+    assert _lowering.rule_of(jnp.ones(1)) is _lowering.RULES["cpu"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "uint8", "bool"])
+def test_keep_is_the_identity(dtype):
+    x = jnp.arange(-3, 5).reshape(2, 4).astype(dtype)
+    np.testing.assert_array_equal(_lowering.RULES["cpu"].keep(x), x)
+
+
+def test_stock_average_of_many_ones_is_what_we_avoid():
+    """The reason to accumulate in float32; fails once stock JAX does."""
+    x = jnp.ones((1, 64, 64, 1), jnp.bfloat16)
+    stock = lax.reduce_window(x, 0.0, lax.add, x.shape, x.shape, "VALID") / 4096
+    assert (
+        float(stock.ravel()[0]) < 1 == float(jaxpool.avg_pool(x, (64, 64)).ravel()[0])
+    )
+
+
+@pytest.mark.parametrize(
+    "pool, window, options",
+    [
+        (jaxpool.avg_pool, (15, 15), {"count_include_pad": False}),
+        (jaxpool.max_pool, (31, 31), {}),
+    ],
+)
+def test_large_windows_compile_to_a_small_program(pool, window, options):
+    """No constant to fold over the whole image, and no tap per element of a window."""
+    options = {"window_shape": window, "strides": 1, "padding": "SAME", **options}
+    x = jax.ShapeDtypeStruct((1, 384, 384, 1), jnp.float32)
+    text = lowered(gradient(pool, options), x, "cpu")
+    assert text.count("\n") < 3000
+    assert len(text) < 2e6
