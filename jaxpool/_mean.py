@@ -1,4 +1,4 @@
-"""Sums and means of every window: sum, average, Lp norm.
+"""Sums and averages of every window.
 
 Letters: `W(o)` the window of output position `o` (its elements, without padding and
 without what a mask leaves out), `x` an input `(*batch, *space, channels)`.
@@ -15,9 +15,8 @@ from ._window import (
     Padding,
     PerAxis,
     check_array,
+    check_bool,
     check_divisor,
-    check_float,
-    check_positive,
     check_where,
     make_window,
 )
@@ -157,10 +156,7 @@ def avg_pool(
         axes=axes,
     )
     valid = check_where(where, x.shape)
-    if not isinstance(count_include_pad, (bool, np.bool_)):
-        raise TypeError(
-            f"`count_include_pad` must be True or False, got {count_include_pad!r}"
-        )
+    check_bool("count_include_pad", count_include_pad)
     if divisor_override is not None:
         check_divisor("divisor_override", divisor_override)
     with jax.named_scope("jaxpool.avg_pool"):
@@ -182,129 +178,9 @@ def avg_pool(
         return _engine.fill_empty(y, window, valid, empty)
 
 
-def lp_pool(
-    x: ArrayLike,
-    window_shape: tuple[int, ...],
-    *,
-    strides: PerAxis | None = None,
-    padding: Padding = "VALID",
-    dilation: PerAxis = 1,
-    ceil_mode: bool = False,
-    axes: tuple[int, ...] | None = None,
-    where: ArrayLike | None = None,
-    empty: float = 0.0,
-    p: float | ArrayLike = 2.0,
-) -> jax.Array:
-    """Takes the Lp norm of every window.
-
-    `y[o] = (sum_{i in W(o)} |x[i]|^p)^(1/p)`, scaled by each window's maximum so that
-    nothing overflows or underflows; `p = inf` gives `max |x[i]|`. The derivative is
-    `sign(x[i]) (|x[i]| / y)^(p - 1)`, and 0 where `x[i] = 0` or `y = 0`.
-
-    Differs from `torch.nn.LPPool2d`, which takes `x^p` without the absolute value (NaN
-    or cancellation for negative x), and rescales partial windows in ceil mode.
-
-    Args:
-      x: `(*batch, *space, channels)`, of any real dtype.
-      window_shape: tuple with one int per pooled axis.
-      strides: int or one per pooled axis; None means the window.
-      padding: `"VALID"`, `"SAME"`, `"SAME_LOWER"`, an int, one int per axis, or one
-        `(low, high)` pair per axis.
-      dilation: int or one per pooled axis: the spacing of the window's elements.
-      ceil_mode: whether a last, partial window is kept (PyTorch's rule).
-      axes: the pooled axes; by default those right before the last.
-      where: boolean, broadcastable to x; elements with False take no part.
-      empty: value of a window in which `where` leaves no element.
-      p: the exponent, positive: a number, or an array that may be learned, a scalar or
-        one per channel.
-
-    Returns:
-      The norms, with x's dtype; the default float for integers. A window wholly in
-      padding gives 0.
-
-    Raises:
-      TypeError: if x is complex, or an argument is of the wrong kind.
-      ValueError: if the window does not fit, or an argument is out of range.
-
-    Example:
-      >>> import jax.numpy as jnp, jaxpool
-      >>> jaxpool.lp_pool(jnp.array([3.0, -4.0, 0.0, 2.0])[:, None], (2,))[:, 0]
-      Array([5., 2.], dtype=float32)
-
-    References:
-      Bruna, Szlam, LeCun, "Signal Recovery from Pooling Representations", 2014,
-      https://arxiv.org/abs/1311.4025; Gulcehre, Cho, Pascanu, Bengio, "Learned-Norm
-      Pooling for Deep Feedforward and Recurrent Neural Networks", 2014,
-      https://arxiv.org/abs/1311.1780
-    """
-    x = check_float("x", x)
-    window = make_window(
-        x.shape,
-        window_shape,
-        strides=strides,
-        padding=padding,
-        dilation=dilation,
-        ceil_mode=ceil_mode,
-        axes=axes,
-    )
-    valid = check_where(where, x.shape)
-    wide = _engine.widen(x)
-    exponent = check_positive("p", p, wide, window)
-    with jax.named_scope("jaxpool.lp_pool"):
-        if valid is not None:
-            wide = jnp.where(valid, wide, np.zeros((), wide.dtype))
-        magnitude = wide * jnp.sign(wide)  # |x| with derivative 0 at 0
-        if isinstance(p, (int, float, np.floating)) and np.isinf(p):
-            y = _at_least_0(_engine.select(magnitude, None, window, lax.max))
-        else:
-            y = _norm(magnitude, window, exponent)
-        y = y.astype(x.dtype)
-        return _engine.fill_empty(y, window, valid, empty)
-
-
 def _sum(x, window, valid):
     """Sums of windows, in float32 for 16-bit floats."""
     x = _engine.widen(x)
     if valid is not None:
         x = jnp.where(valid, x, np.zeros((), x.dtype))
     return _engine.reduce(x, window, lax.add)
-
-
-def _norm(magnitude, window, p):
-    """`m (sum (|x| / m)^p)^(1/p)`, for any constant m of each window.
-
-    Axis by axis, since the sum of a window follows from those of its rows: a part of
-    the window is known by its maximum `m` and `s = sum (|x| / m)^p`.
-    """
-    state = [magnitude]
-    for part in _engine.passes(window):
-        level = lax.stop_gradient(_engine.reduce(state[0], part, lax.max))
-        level = _at_least_0(level)
-        power = _power if len(state) == 1 else _power_times
-        outputs = (_scale(level), p)
-        total = _engine.tap_sum(
-            power, part, (0, 0)[: len(state)], tuple(state), outputs
-        )
-        state = [level, _engine.keep(total)]
-    level, total = state
-    scaled, one = (level > 0) & (level < np.inf), np.ones((), level.dtype)
-    norm = _scale(level) * jnp.where(scaled, total, one) ** (one / p)
-    return jnp.where(scaled, norm, level)
-
-
-def _scale(level):
-    return jnp.where((level > 0) & (level < np.inf), level, np.ones((), level.dtype))
-
-
-def _at_least_0(level):
-    return jnp.maximum(level, np.zeros((), level.dtype))  # -inf where all is padding
-
-
-def _power_times(x, total, m, p):
-    return _power(x, m, p) * total
-
-
-def _power(x, m, p):
-    positive = x > 0
-    ratio = jnp.where(positive, x / m, np.ones((), x.dtype))
-    return jnp.where(positive, ratio**p, np.zeros((), x.dtype))

@@ -5,7 +5,8 @@ from types import MappingProxyType
 
 import jax
 
-from ._mean import avg_pool, lp_pool, sum_pool
+from ._mean import avg_pool, sum_pool
+from ._norm import gem_pool, lp_pool, lse_pool
 from ._order import max_pool, median_pool, min_pool
 from ._weighted import soft_pool
 
@@ -19,5 +20,7 @@ POOLS: Mapping[str, Callable[..., jax.Array]] = MappingProxyType(
         "median": median_pool,
         "soft": soft_pool,
         "lp": lp_pool,
+        "gem": gem_pool,
+        "lse": lse_pool,
     }
 )

@@ -7,10 +7,10 @@ without what a mask leaves out), `x` an input `(*batch, *space, channels)`.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.typing import ArrayLike
 
 from . import _engine
+from ._powers import exponential_sums, finite_part
 from ._window import (
     Padding,
     PerAxis,
@@ -88,55 +88,17 @@ def soft_pool(
     wide = _engine.widen(x)
     scale = check_positive("temperature", temperature, wide, window)
     with jax.named_scope("jaxpool.soft_pool"):
+        if valid is not None:  # also a NaN there would reach the temperature
+            wide = jnp.where(valid, wide, np.zeros((), wide.dtype))
         # soft_pool(x; T) = T soft_pool(x / T; 1)
         y = (scale * _soft_pool(wide / scale, window, valid)).astype(x.dtype)
         return _engine.fill_empty(y, window, valid, empty)
 
 
 def _soft_pool(x, window, valid):
-    """`m + n / z`, see `_exponential_sums`."""
+    """`m + n / z`, see `exponential_sums`."""
     if valid is not None:
         x = jnp.where(valid, x, np.asarray(-np.inf, x.dtype))
-    level, z, n = _exponential_sums(x, window)
-    finite, m = _finite_part(level)
+    level, z, n = exponential_sums(x, window)
+    finite, m = finite_part(level)
     return jnp.where(finite, m + n / jnp.where(finite, z, np.ones((), x.dtype)), level)
-
-
-def _exponential_sums(x, window):
-    """`(m, z, n)`: the maximum, `z = sum exp(x - m)`, `n = sum (x - m) exp(x - m)`.
-
-    Axis by axis, since those of a window follow from those of its rows. `m` counts as a
-    constant: what is made of the three does not depend on it.
-    """
-    state = [x]
-    for part in _engine.passes(window):
-        level = lax.stop_gradient(_engine.reduce(state[0], part, lax.max))
-        _, m = _finite_part(level)
-        fills = (-np.inf, 0, 0)[: len(state)]
-        z = _engine.tap_sum(_total, part, fills, tuple(state), (m,))
-        # Another m: sharing the exponentials would store them for every tap.
-        n = _engine.tap_sum(_moment, part, fills, tuple(state), (_engine.keep(m),))
-        state = [level, _engine.keep(z), _engine.keep(n)]
-    return state
-
-
-def _finite_part(level):
-    finite = jnp.isfinite(level)
-    return finite, jnp.where(finite, level, np.zeros((), level.dtype))
-
-
-def _total(level, *rest):
-    z, m = (1, *rest) if len(rest) == 1 else (rest[0], rest[2])
-    return z * jnp.exp(_below(level, m))
-
-
-def _moment(level, *rest):
-    z, n, m = (1, 0, *rest) if len(rest) == 1 else rest
-    d = _below(level, m)
-    return jnp.exp(d) * (n + d * z)
-
-
-def _below(level, m):
-    # exp(-104) is 0 in float32, exp(-746) in float64: what lies lower has weight 0.
-    lowest = np.asarray(-104 if level.dtype == jnp.float32 else -746, level.dtype)
-    return jnp.maximum(level - m, lowest)

@@ -179,8 +179,7 @@ def make_window(
     axes = canonical_axes(shape, axes, count, "window_shape")
     strides = _per_axis("strides", size if strides is None else strides, count, 1)
     dilation = _per_axis("dilation", dilation, count, 1)
-    if not isinstance(ceil_mode, (bool, np.bool_)):
-        raise TypeError(f"`ceil_mode` must be True or False, got {ceil_mode!r}")
+    check_bool("ceil_mode", ceil_mode)
     pads = _check_padding(padding, count)
 
     order = sorted(range(count), key=lambda i: axes[i])
@@ -355,6 +354,12 @@ def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
         return np.broadcast_shapes(tuple(shape), tuple(to)) == tuple(to)
     except ValueError:
         return False
+
+
+def check_bool(name: str, value: Any) -> None:
+    """Raises unless `value` is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"`{name}` must be True or False, got {value!r}")
 
 
 def check_divisor(name: str, value: Any) -> None:

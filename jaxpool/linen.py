@@ -6,7 +6,10 @@ writes a docstring of its own unless the class has one: hence every `__doc__`.
 """
 # ruff: noqa: D101 (each docstring is its body's)
 
+import jax
+import jax.numpy as jnp
 from flax import linen
+from jax.typing import ArrayLike
 
 from . import _layers
 
@@ -44,3 +47,36 @@ class SoftPool(_layers.SoftPool, linen.Module):
 class SumPool(_layers.SumPool, linen.Module):
     __doc__ = _layers.SumPool.__doc__
     __call__ = _layers.SumPool.__call__
+
+
+# --- With a parameter -----------------------------------------------------------------
+
+
+class GeMPool(_layers.GeMPool, linen.Module):
+    __doc__ = _layers.GeMPool.__doc__
+
+    @linen.compact
+    def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
+        """Pools x; elements with `where` False take no part."""
+        p = self.param("p", lambda key: self._full(self.p))
+        return self._call(x, where=where, p=p)
+
+
+class PowerAvgPool(_layers.PowerAvgPool, linen.Module):
+    __doc__ = _layers.PowerAvgPool.__doc__
+
+    @linen.compact
+    def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
+        """Pools x; elements with `where` False take no part."""
+        rho = self.param("rho", lambda key: self._rho())
+        return self._call(x, where=where, p=self._exponent(rho))
+
+
+class LSEPool(_layers.LSEPool, linen.Module):
+    __doc__ = _layers.LSEPool.__doc__
+
+    @linen.compact
+    def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
+        """Pools x; elements with `where` False take no part."""
+        start = self.param("log_temperature", lambda key: self._log_temperature())
+        return self._call(x, where=where, temperature=jnp.exp(start))

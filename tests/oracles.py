@@ -331,19 +331,43 @@ def _lp(v, p):
     return m * (np.abs(v / m) ** p).sum() ** (1 / p)
 
 
-def lp_pool(x, window_shape, *, p=2.0, **options):
-    """y = (sum |v|^p)^(1/p); the largest |v| for p = inf."""
-    return _float_pool(x, window_shape, lambda v, w: _lp(v, p), **options)
+def lp_pool(x, window_shape, *, p=2.0, mean=False, **options):
+    """y = (sum |v|^p)^(1/p), or with the mean; the largest |v| for p = inf."""
+
+    def value(v, w):
+        return _lp(v, p) * (len(v) ** (-1 / p) if mean else 1)
+
+    return _float_pool(x, window_shape, value, **options)
 
 
-def lp_pool_vjp(x, g, window_shape, *, p=2.0, **options):
+def lp_pool_vjp(x, g, window_shape, *, p=2.0, mean=False, **options):
     """g sign(v) (|v|/y)^(p-1), 0 where y = 0; to the first largest |v| for p = inf."""
 
     def slopes(v, w):
         if p == np.inf:
             return np.sign(v) * _one_hot(v, np.argmax(np.abs(v)))
         y = _lp(v, p)
-        return np.sign(v) * np.abs(v / y) ** (p - 1) if y else np.zeros(len(v))
+        slope = np.sign(v) * np.abs(v / y) ** (p - 1) if y else np.zeros(len(v))
+        return slope * (len(v) ** (-1 / p) if mean else 1)
+
+    return _vjp(x, g, window_shape, slopes, **options)
+
+
+def gem_pool(x, window_shape, *, p=3.0, eps=1e-6, **options):
+    """y = (mean of max(v, eps)^p)^(1/p)."""
+
+    def value(v, w):
+        return (np.maximum(v, eps) ** p).mean() ** (1 / p)
+
+    return _float_pool(x, window_shape, value, **options)
+
+
+def gem_pool_vjp(x, g, window_shape, *, p=3.0, eps=1e-6, **options):
+    """g (v/y)^(p-1) / n, 0 where v < eps."""
+
+    def slopes(v, w):
+        y = (np.maximum(v, eps) ** p).mean() ** (1 / p)
+        return np.where(v < eps, 0, np.maximum(v, eps) / y) ** (p - 1) / len(v)
 
     return _vjp(x, g, window_shape, slopes, **options)
 
@@ -383,3 +407,20 @@ def soft_pool_vjp(x, g, window_shape, *, temperature=1.0, **options):
         return weights * (1 + (v - y) / temperature) if np.isfinite(y) else weights
 
     return _vjp(x, g, window_shape, slopes, **options)
+
+
+def lse_pool(x, window_shape, *, temperature=1.0, **options):
+    """y = T log(mean of exp(v/T))."""
+
+    def value(v, w):
+        m = v.max()
+        return m + temperature * np.log(np.exp((v - m) / temperature).mean())
+
+    return _float_pool(x, window_shape, value, **options)
+
+
+def lse_pool_vjp(x, g, window_shape, *, temperature=1.0, **options):
+    """g softmax(v/T)."""
+    return _vjp(
+        x, g, window_shape, lambda v, w: _soft_weights(v, temperature), **options
+    )

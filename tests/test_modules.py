@@ -36,13 +36,15 @@ LAYERS = {
         jaxpool.avg_pool,
         WINDOW | {"count_include_pad": False, "divisor_override": 5},
     ),
-    "LpPool": (jaxpool.lp_pool, WINDOW | {"p": 3.0}),
+    "LpPool": (jaxpool.lp_pool, WINDOW | {"p": 3.0, "mean": True}),
     "MaxPool": (jaxpool.max_pool, WINDOW | {"return_indices": True}),
     "MedianPool": (jaxpool.median_pool, WINDOW | {"even": "mean"}),
     "MinPool": (jaxpool.min_pool, WINDOW | {"return_indices": True}),
     "SoftPool": (jaxpool.soft_pool, WINDOW | {"temperature": 0.5}),
     "SumPool": (jaxpool.sum_pool, WINDOW),
 }
+# Those with parameters are tested in test_learned.py.
+LEARNED = {"GeMPool", "LSEPool", "PowerAvgPool"}
 INPUTS = {"x", "where"}  # arguments of the functions that go to a layer's call
 SYSTEMS = {"nnx": jaxpool.nnx, "linen": jaxpool.linen}
 X = np.random.default_rng(0).normal(size=(2, 6, 4, 3)).astype(np.float32)
@@ -80,7 +82,7 @@ def assert_same(got, expected):
 def test_both_systems_have_every_layer():
     assert exports(jaxpool.nnx) == exports(jaxpool.linen)
     bodies = {name for name in exports(_layers) if not name.startswith("_")}
-    assert bodies == set(LAYERS) <= exports(jaxpool.nnx)
+    assert bodies == set(LAYERS) | LEARNED == exports(jaxpool.nnx)
 
 
 @every_layer
