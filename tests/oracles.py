@@ -367,7 +367,7 @@ def gem_pool_vjp(x, g, window_shape, *, p=3.0, eps=1e-6, **options):
 
     def slopes(v, w):
         y = (np.maximum(v, eps) ** p).mean() ** (1 / p)
-        return np.where(v < eps, 0, np.maximum(v, eps) / y) ** (p - 1) / len(v)
+        return (v >= eps) * (np.maximum(v, eps) / y) ** (p - 1) / len(v)
 
     return _vjp(x, g, window_shape, slopes, **options)
 

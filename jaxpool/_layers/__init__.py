@@ -1,0 +1,18 @@
+"""Bodies of the layers, shared by `nnx.py` and `linen.py`.
+
+A body is a dataclass with the options of its function as fields; input arrays go to the
+call. To add a layer, write its body here, its class in `nnx.py` and `linen.py`, and its
+options in `tests/test_modules.py`, which fails until all agree with the function. What
+a layer learns is made by its two classes, from what its body says.
+"""
+
+from ._learned import GeMPool as GeMPool
+from ._learned import LSEPool as LSEPool
+from ._learned import PowerAvgPool as PowerAvgPool
+from ._windowed import AvgPool as AvgPool
+from ._windowed import LpPool as LpPool
+from ._windowed import MaxPool as MaxPool
+from ._windowed import MedianPool as MedianPool
+from ._windowed import MinPool as MinPool
+from ._windowed import SoftPool as SoftPool
+from ._windowed import SumPool as SumPool
