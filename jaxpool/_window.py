@@ -319,7 +319,7 @@ def check_positive(name: str, value: Any, x: jax.Array, window: Window) -> jax.A
     shape = list(x.shape)
     for axis in window.axes:
         shape[axis] = 1
-    if not _broadcasts(value.shape, shape):
+    if not broadcasts(value.shape, shape):
         raise ValueError(
             f"`{name}` must be a number or have one per channel of x with shape "
             f"{x.shape}, got shape {value.shape}"
@@ -340,7 +340,7 @@ def check_where(where: Any, shape: Sequence[int]) -> jax.Array | None:
     where = jnp.asarray(where)
     if where.dtype != jnp.bool_:
         raise TypeError(f"`where` must be boolean, got dtype {where.dtype}")
-    if not _broadcasts(where.shape, shape):
+    if not broadcasts(where.shape, shape):
         raise ValueError(
             f"`where` must broadcast to x with shape {tuple(shape)}, got shape "
             f"{where.shape}"
@@ -348,12 +348,10 @@ def check_where(where: Any, shape: Sequence[int]) -> jax.Array | None:
     return where.reshape((1,) * (len(shape) - where.ndim) + where.shape)
 
 
-def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
-    """Whether an array of `shape` broadcasts to the shape `to`."""
-    try:
-        return np.broadcast_shapes(tuple(shape), tuple(to)) == tuple(to)
-    except ValueError:
-        return False
+def broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
+    """Whether an array of `shape` broadcasts to the shape `to`, symbolic or not."""
+    pairs = zip(reversed(shape), reversed(to), strict=False)
+    return len(shape) <= len(to) and all(n == m or n == 1 for n, m in pairs)
 
 
 def check_bool(name: str, value: Any) -> None:
