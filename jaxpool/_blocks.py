@@ -101,8 +101,8 @@ def extend(y: jax.Array, window: Window, value: Any = 0) -> jax.Array:
     """
     per_window, _ = _counts(window)
     config = [
-        (0, 0, 0) if y.shape[axis] == 1 else (a - 1, a - 1, 0)
-        for axis, a in zip(window.axes, per_window, strict=True)
+        (0, 0, 0) if y.shape[axis] == 1 < o else (a - 1, a - 1, 0)
+        for axis, a, o in zip(window.axes, per_window, window.output, strict=True)
     ]
     value = np.asarray(value, y.dtype)
     return lax.pad(y, value, window.along(y.ndim, config, (0, 0, 0)))
