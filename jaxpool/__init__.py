@@ -2,6 +2,9 @@
 
 from importlib.metadata import version as _version
 
+from ._fractional import fractional_max_pool as fractional_max_pool
+from ._indices import indices_from_tensorflow as indices_from_tensorflow
+from ._indices import indices_to_tensorflow as indices_to_tensorflow
 from ._mean import avg_pool as avg_pool
 from ._mean import sum_pool as sum_pool
 from ._norm import gem_pool as gem_pool
@@ -11,6 +14,8 @@ from ._order import max_pool as max_pool
 from ._order import median_pool as median_pool
 from ._order import min_pool as min_pool
 from ._registry import POOLS as POOLS
+from ._unpool import avg_unpool as avg_unpool
+from ._unpool import max_unpool as max_unpool
 from ._weighted import soft_pool as soft_pool
 from ._window import pool_output_shape as pool_output_shape
 

@@ -35,6 +35,8 @@ class Rule(NamedTuple):
     gradient_taps: int
     # Whether 16-bit floats are compared as integers.
     integer_order: bool
+    # Whether scatter-add applies updates in order: the same bits on every run.
+    ordered_scatter: bool
 
 
 def _keep_cpu(x: jax.Array) -> jax.Array:
@@ -56,9 +58,9 @@ def _keep_cpu(x: jax.Array) -> jax.Array:
 
 
 RULES: dict[str, Rule] = {
-    "tpu": Rule(True, lambda x: x, 0, 0, 0, False),
-    "cpu": Rule(False, _keep_cpu, 9, 32, 32, True),
-    "default": Rule(False, lax.optimization_barrier, 32, 32, 32, False),
+    "tpu": Rule(True, lambda x: x, 0, 0, 0, False, True),
+    "cpu": Rule(False, _keep_cpu, 9, 32, 32, True, True),
+    "default": Rule(False, lax.optimization_barrier, 32, 32, 32, False, False),
 }
 
 _forced: list[Rule] = []

@@ -6,6 +6,8 @@ writes a docstring of its own unless the class has one: hence every `__doc__`.
 """
 # ruff: noqa: D101 (each docstring is its body's)
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen
@@ -19,6 +21,11 @@ class AvgPool(_layers.AvgPool, linen.Module):
     __call__ = _layers.AvgPool.__call__
 
 
+class AvgUnpool(_layers.AvgUnpool, linen.Module):
+    __doc__ = _layers.AvgUnpool.__doc__
+    __call__ = _layers.AvgUnpool.__call__
+
+
 class LpPool(_layers.LpPool, linen.Module):
     __doc__ = _layers.LpPool.__doc__
     __call__ = _layers.LpPool.__call__
@@ -27,6 +34,11 @@ class LpPool(_layers.LpPool, linen.Module):
 class MaxPool(_layers.MaxPool, linen.Module):
     __doc__ = _layers.MaxPool.__doc__
     __call__ = _layers.MaxPool.__call__
+
+
+class MaxUnpool(_layers.MaxUnpool, linen.Module):
+    __doc__ = _layers.MaxUnpool.__doc__
+    __call__ = _layers.MaxUnpool.__call__
 
 
 class MedianPool(_layers.MedianPool, linen.Module):
@@ -80,3 +92,28 @@ class LSEPool(_layers.LSEPool, linen.Module):
         """Pools x; elements with `where` False take no part."""
         start = self.param("log_temperature", lambda key: self._log_temperature())
         return self._call(x, where=where, temperature=jnp.exp(start))
+
+
+# --- Random ---------------------------------------------------------------------------
+
+
+def _call_random(
+    self,
+    x: ArrayLike,
+    *,
+    where: ArrayLike | None = None,
+    deterministic: bool | None = None,
+) -> Any:
+    """Pools x; elements with `where` False take no part.
+
+    `deterministic` is given here or to the layer; where it is False, the stream "pool"
+    gives the key.
+    """
+    fixed = linen.merge_param("deterministic", self.deterministic, deterministic)
+    key = None if fixed else self.make_rng("pool")
+    return self._call(x, where=where, key=key)
+
+
+class FractionalMaxPool(_layers.FractionalMaxPool, linen.Module):
+    __doc__ = _layers.FractionalMaxPool.__doc__
+    __call__ = _call_random

@@ -1,6 +1,9 @@
 """The pools as layers of `flax.nnx`."""
 # ruff: noqa: D101, D105 (each docstring is its body's)
 
+from dataclasses import dataclass
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -13,12 +16,20 @@ class AvgPool(_layers.AvgPool, nnx.Module):
     __doc__ = _layers.AvgPool.__doc__
 
 
+class AvgUnpool(_layers.AvgUnpool, nnx.Module):
+    __doc__ = _layers.AvgUnpool.__doc__
+
+
 class LpPool(_layers.LpPool, nnx.Module):
     __doc__ = _layers.LpPool.__doc__
 
 
 class MaxPool(_layers.MaxPool, nnx.Module):
     __doc__ = _layers.MaxPool.__doc__
+
+
+class MaxUnpool(_layers.MaxUnpool, nnx.Module):
+    __doc__ = _layers.MaxUnpool.__doc__
 
 
 class MedianPool(_layers.MedianPool, nnx.Module):
@@ -75,3 +86,60 @@ class LSEPool(_layers.LSEPool, nnx.Module):
         """Pools x; elements with `where` False take no part."""
         temperature = jnp.exp(self.log_temperature[...])
         return self._call(x, where=where, temperature=temperature)
+
+
+# --- Random ---------------------------------------------------------------------------
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class _Random(_layers.Random, nnx.Module):
+    deterministic: bool | None = False
+    rngs: Any = None  # nnx.Rngs or nnx.RngStream
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.rngs = nnx.data(_stream(self.rngs, fork=True))
+
+    def __call__(
+        self,
+        x: ArrayLike,
+        *,
+        where: ArrayLike | None = None,
+        deterministic: bool | None = None,
+        rngs: nnx.Rngs | nnx.RngStream | None = None,
+    ) -> Any:
+        """Pools x; elements with `where` False take no part.
+
+        `deterministic` and `rngs` take the place of those of the constructor.
+        """
+        if deterministic is None:
+            deterministic = self.deterministic
+        if deterministic is None:
+            raise ValueError("`deterministic` must be given to the layer or its call")
+        if deterministic:
+            return self._call(x, where=where, key=None)
+        stream = self.rngs if rngs is None else _stream(rngs)
+        if stream is None:
+            raise ValueError(
+                "`rngs` must be given to the layer or its call where `deterministic` "
+                "is False"
+            )
+        return self._call(x, where=where, key=stream())
+
+    def set_view(self, deterministic: bool | None = None):
+        """What `nnx.view` changes."""
+        if deterministic is not None:
+            self.deterministic = deterministic
+
+
+def _stream(rngs, fork=False):
+    if isinstance(rngs, nnx.Rngs):
+        rngs = rngs["pool"]
+    elif not (rngs is None or isinstance(rngs, nnx.RngStream)):
+        raise TypeError(f"`rngs` must be an nnx.Rngs or nnx.RngStream, got {rngs!r}")
+    return rngs.fork() if fork and rngs is not None else rngs
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class FractionalMaxPool(_Random, _layers.FractionalMaxPool):
+    __doc__ = _layers.FractionalMaxPool.__doc__

@@ -21,7 +21,11 @@ FUNCTIONS = {
 WINDOW = ("strides", "padding", "dilation", "ceil_mode", "axes", "where", "empty")
 PLATFORMS = {"cpu", "gpu", "cuda", "rocm", "tpu"}
 # Functions without a layer, and why.
-NO_LAYER = {"pool_output_shape": "says a shape, pools nothing"}
+NO_LAYER = {
+    "pool_output_shape": "says a shape, pools nothing",
+    "indices_to_tensorflow": "converts indices, pools nothing",
+    "indices_from_tensorflow": "converts indices, pools nothing",
+}
 
 
 def strings(tree):

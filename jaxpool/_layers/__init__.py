@@ -9,6 +9,10 @@ a layer learns is made by its two classes, from what its body says.
 from ._learned import GeMPool as GeMPool
 from ._learned import LSEPool as LSEPool
 from ._learned import PowerAvgPool as PowerAvgPool
+from ._random import FractionalMaxPool as FractionalMaxPool
+from ._random import Random as Random
+from ._unpool import AvgUnpool as AvgUnpool
+from ._unpool import MaxUnpool as MaxUnpool
 from ._windowed import AvgPool as AvgPool
 from ._windowed import LpPool as LpPool
 from ._windowed import MaxPool as MaxPool

@@ -1,0 +1,382 @@
+"""Un-pooling: back to the resolution before a pool.
+
+Letters: `W(o)` the window of position `o` of the pooled array `y`, `i` a position of
+the array it is spread over; `n` positions in the pooled axes of that, flat row-major.
+
+References: Zeiler, Fergus, "Visualizing and Understanding Convolutional Networks",
+2014; PyTorch, `torch.nn.MaxUnpool2d`.
+"""
+
+import functools
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+
+from . import _engine
+from ._indices import check_integers, check_sizes, flatten, rows, unflatten
+from ._lowering import per_platform
+from ._window import (
+    Padding,
+    PerAxis,
+    Window,
+    canonical_axes,
+    check_array,
+    check_choice,
+    make_window,
+)
+
+
+def max_unpool(
+    y: ArrayLike,
+    indices: ArrayLike,
+    output_shape: tuple[int, ...],
+    *,
+    axes: tuple[int, ...] | None = None,
+    reduce: Literal["set", "add", "max"] = "set",
+) -> jax.Array:
+    """Puts pooled values back where their maxima were, and 0 elsewhere.
+
+    `x[i] = y[o]` for the window `o` with `indices[o] = i`. Where overlapping windows
+    share a maximum, `reduce` decides:
+
+    * `"set"`: the last of these windows in row-major order, on every backend;
+    * `"add"`: the sum over them, the exact adjoint of max pooling: applied to a
+      cotangent it is the gradient of `max_pool`;
+    * `"max"`: the largest, the first window of equals (or the first NaN).
+
+    The derivative is that of this formula: `dy[o] = dx[indices[o]]` for each window
+    that was kept, 0 for the others. PyTorch's backward is a plain gather, which gives
+    windows that were overwritten a gradient as well. Bits are the same on every run.
+
+    Args:
+      y: `(*batch, *space, channels)`, pooled values of any dtype.
+      indices: integers, with y's shape: positions in the un-pooled axes, flattened
+        row-major, as `max_pool(..., return_indices=True)` gives them; -1 for nowhere.
+      output_shape: tuple with the size of each un-pooled axis: the shape of the pool's
+        input in these axes.
+      axes: the un-pooled axes; by default those right before the last.
+      reduce: what becomes of windows with the same index.
+
+    Returns:
+      `(*batch, *output_shape, channels)`, with y's dtype. 16-bit floats add up in
+      float32, and bool as int32.
+
+    Raises:
+      TypeError: if an argument is of the wrong kind.
+      ValueError: if shapes do not fit, or an index is outside of `output_shape`. Where
+        indices are traced, and not known, such a value is dropped.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxpool
+      >>> x = jnp.array([1.0, 5.0, 3.0, 2.0, 0.0, 4.0])[:, None]
+      >>> y, indices = jaxpool.max_pool(x, (2,), return_indices=True)
+      >>> jaxpool.max_unpool(y, indices, (6,))[:, 0]
+      Array([0., 5., 3., 0., 0., 4.], dtype=float32)
+
+    References:
+      Zeiler, Fergus, "Visualizing and Understanding Convolutional Networks", 2014,
+      https://arxiv.org/abs/1311.2901 (switches); PyTorch, `torch.nn.MaxUnpool2d`.
+    """
+    check_choice("reduce", reduce, ("set", "add", "max"))
+    y = check_array("y", y, complex_ok=reduce != "max")
+    axes, sizes = _sized_axes(y.shape, output_shape, axes)
+    indices = _check_indices(indices, y.shape, sizes)
+    with jax.named_scope("jaxpool.max_unpool"):
+        dtype = y.dtype
+        if dtype == jnp.bool_:  # which cannot be added to
+            dtype = jnp.int32 if reduce == "add" else dtype
+            y = y.astype(jnp.int32)
+        flat, index = flatten(y, axes), flatten(indices, axes)
+        n = math.prod(sizes)
+        if reduce == "add":
+            x = add_at(flat, index, n)
+        else:
+            x = _put_at(flat, _kept(flat, index, n, reduce), n)
+        return unflatten(x, axes, sizes).astype(dtype)
+
+
+def avg_unpool(
+    y: ArrayLike,
+    window_shape: tuple[int, ...],
+    *,
+    output_shape: tuple[int, ...] | None = None,
+    strides: PerAxis | None = None,
+    padding: Padding = "VALID",
+    dilation: PerAxis = 1,
+    ceil_mode: bool = False,
+    axes: tuple[int, ...] | None = None,
+    count_include_pad: bool = True,
+    mode: Literal["adjoint", "replicate"] = "adjoint",
+) -> jax.Array:
+    """Spreads averages over their windows.
+
+    Two definitions are in use; both give 0 to an element that no window covers.
+
+    * `mode="adjoint"`: `x[i] = sum of y[o] / D[o] over the windows o with i`, `D` the
+      divisor of `avg_pool`: the exact adjoint of `avg_pool` with the same arguments,
+      `<avg_pool(x), y> = <x, avg_unpool(y)>`. It keeps the sum of y.
+    * `mode="replicate"`: `x[i]` is the average of `y[o]` over the windows `o` with `i`.
+      It keeps values: `avg_pool(avg_unpool(y)) = y` for disjoint windows.
+
+    Args:
+      y: `(*batch, *space, channels)`, averages of any dtype.
+      window_shape: tuple with one int per un-pooled axis.
+      output_shape: tuple with the size of each un-pooled axis, of which the windows
+        must give y's shape. None means the size that the windows fill exactly,
+        `(o - 1) * stride + dilation * (k - 1) + 1 - low - high`, and `o * stride` for
+        `"SAME"` and `"SAME_LOWER"`.
+      strides: int or one per pooled axis; None means the window.
+      padding: `"VALID"`, `"SAME"`, `"SAME_LOWER"`, an int, one int per axis, or one
+        `(low, high)` pair per axis: that of the pool.
+      dilation: int or one per pooled axis: the spacing of the window's elements.
+      ceil_mode: whether the pool kept a last, partial window (PyTorch's rule).
+      axes: the un-pooled axes; by default those right before the last.
+      count_include_pad: whether padding counted in `D`; no matter for `"replicate"`.
+      mode: which of the two definitions.
+
+    Returns:
+      `(*batch, *output_shape, channels)`, with y's dtype; the default float for
+      integers and bool.
+
+    Raises:
+      TypeError: if an argument is of the wrong kind.
+      ValueError: if the windows do not give y's shape, or an argument is out of range.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxpool
+      >>> y = jnp.array([2.0, 6.0])[:, None]
+      >>> jaxpool.avg_unpool(y, (2,))[:, 0]
+      Array([1., 1., 3., 3.], dtype=float32)
+      >>> jaxpool.avg_unpool(y, (2,), mode="replicate")[:, 0]
+      Array([2., 2., 6., 6.], dtype=float32)
+
+    References:
+      Zeiler, Taylor, Fergus, "Adaptive Deconvolutional Networks for Mid and High Level
+      Feature Learning", 2011, https://doi.org/10.1109/ICCV.2011.6126474
+    """
+    y = check_array("y", y, complex_ok=True)
+    check_choice("mode", mode, ("adjoint", "replicate"))
+    if not isinstance(count_include_pad, (bool, np.bool_)):
+        raise TypeError(
+            f"`count_include_pad` must be True or False, got {count_include_pad!r}"
+        )
+    options = {"strides": strides, "padding": padding, "dilation": dilation}
+    options |= {"ceil_mode": ceil_mode, "axes": axes}
+    window = _window_over(y.shape, window_shape, output_shape, options)
+    with jax.named_scope("jaxpool.avg_unpool"):
+        if not jnp.issubdtype(y.dtype, jnp.inexact):
+            y = y.astype(jnp.result_type(float))
+        wide = _engine.widen(y)
+        if mode == "adjoint":
+            divisor = np.maximum(window.counts(y.ndim, count_include_pad), 1)
+            x = _spread(wide / divisor.astype(wide.dtype), window)
+        else:
+            windows = np.maximum(_windows_per_element(window, y.ndim), 1)
+            x = _spread(wide, window) / windows.astype(wide.dtype)
+        return x.astype(y.dtype)
+
+
+# --- Checks ---------------------------------------------------------------------------
+
+
+def _sized_axes(shape, output_shape, axes):
+    """The axes that `output_shape` sizes, and the sizes, in the order of the array."""
+    sizes = check_sizes("output_shape", output_shape)
+    if axes is None:
+        if len(sizes) >= len(shape):
+            raise ValueError(
+                f"`output_shape` must have at most {len(shape) - 1} ints (the axes of "
+                f"y with shape {tuple(shape)} before its channels), got {sizes}"
+            )
+        axes = tuple(range(-len(sizes) - 1, -1))
+    axes = canonical_axes(shape, axes, len(sizes), "output_shape")
+    pairs = sorted(zip(axes, sizes, strict=True))
+    return tuple(a for a, _ in pairs), tuple(n for _, n in pairs)
+
+
+def _check_indices(given, shape, sizes):
+    indices = check_integers("indices", given)
+    if indices.shape != tuple(shape):
+        raise ValueError(
+            f"`indices` must have the shape of y, {tuple(shape)}, got {indices.shape}"
+        )
+    try:
+        known = np.asarray(given)  # not yet cut to 32 bits
+    except jax.errors.TracerArrayConversionError:
+        return indices
+    most = math.prod(sizes) - 1
+    if known.size and not (known.min() >= -1 and known.max() <= most):
+        raise ValueError(
+            f"`indices` must lie in [-1, {most}], the positions in `output_shape` "
+            f"{sizes}, got {known.min()} to {known.max()} for y with shape "
+            f"{tuple(shape)}"
+        )
+    return indices
+
+
+def _window_over(shape, window_shape, output_shape, options) -> Window:
+    """The window that pools an array of `output_shape` to `shape`."""
+    # On an array that any window fits, to have all arguments checked and per axis.
+    like = make_window([2**20] * len(shape), window_shape, **options)
+    if output_shape is None:
+        axes, sizes = like.axes, _filled(shape, like, options["padding"])
+    else:
+        axes, sizes = options["axes"], check_sizes("output_shape", output_shape)
+        axes = like.axes if axes is None else axes
+        if len(sizes) != len(axes):
+            raise ValueError(
+                "`output_shape` must have one int per entry of `window_shape` "
+                f"({len(axes)}), got {sizes}"
+            )
+    whole = list(shape)
+    for axis, n in zip(axes, sizes, strict=True):
+        whole[axis] = n
+    window = make_window(whole, window_shape, **options)
+    got = tuple(shape[a] for a in window.axes)
+    if window.output != got:
+        raise ValueError(
+            f"`output_shape` must be one that these windows pool to y with shape "
+            f"{tuple(shape)}, got {tuple(sizes)}, which they pool to {window.output}"
+        )
+    return window
+
+
+def _filled(shape, window, padding):
+    """The sizes that windows fill exactly, so many as `shape` has."""
+    sizes = []
+    for axis, s, ke, (lo, hi) in zip(
+        window.axes, window.strides, window.extent, window.padding, strict=True
+    ):
+        same = padding in ("SAME", "SAME_LOWER")
+        n = shape[axis] * s if same else (shape[axis] - 1) * s + ke - lo - hi
+        if n < 1:
+            raise ValueError(
+                f"`padding` {padding!r} must leave something of the un-pooled array, "
+                f"got a size of {n} along axis {axis} for y with shape {tuple(shape)}"
+            )
+        sizes.append(n)
+    return sizes
+
+
+# --- Scatters, on arrays (*rest, positions) -------------------------------------------
+
+
+def _put_at(y, index, n):
+    """`x[index[o]] = y[o]` for distinct indices; those from n on are dropped."""
+
+    def row(y, index):
+        # Added to 0, since that is linear: its transpose is a gather.
+        x = jnp.zeros(n, y.dtype).at[index]
+        return x.add(y, mode="drop", unique_indices=True)
+
+    return rows(row, y, index)
+
+
+def _kept(y, index, n, reduce):
+    """`index` of the windows that are kept, and n or more, all distinct, for others."""
+    o = y.shape[-1]
+    number = np.arange(o, dtype=np.int32)
+    rank = number if reduce == "set" else number[::-1].copy()
+    y = lax.stop_gradient(y)
+
+    def row(y, index):
+        inside = (index >= 0) & (index < n)
+        place = jnp.where(inside, index, np.int32(n))
+        if reduce == "max":
+            inside &= _largest(y, place, n)
+        # A maximum of integers is the same in whatever order it is taken.
+        entry = jnp.where(inside, rank, np.int32(-1))
+        best = jnp.full(n, np.int32(-1)).at[place].max(entry, mode="drop")
+        kept = inside & (best.at[place].get(mode="clip") == rank)
+        return jnp.where(kept, index, n + number)
+
+    return rows(row, y, index)
+
+
+def _largest(y, place, n):
+    """Whether y is the largest of those that go to its place, or NaN."""
+    y = _engine.widen(y)
+    lowest = jnp.full(n, _engine.identity(lax.max, y.dtype))
+    best = lowest.at[place].max(jnp.where(y == y, y, lowest[0]), mode="drop")
+    nan = jnp.zeros(n, bool).at[place].max(y != y, mode="drop")
+    here = nan.at[place].get(mode="clip")
+    return jnp.where(here, y != y, y == best.at[place].get(mode="clip"))
+
+
+def add_at(y: jax.Array, index: jax.Array, n: int) -> jax.Array:
+    """`x[i] = sum of y[o] over index[o] = i`, with the same bits on every run."""
+    wide = _engine.widen(y)
+    x = per_platform(functools.partial(_add_at, n), wide, index)
+    return x.astype(y.dtype)
+
+
+def _add_at(n, rule, y, index):
+    def row(y, index):
+        inside = (index >= 0) & (index < n)
+        place = jnp.where(inside, index, np.int32(n))
+        if rule.ordered_scatter:
+            return jnp.zeros(n, y.dtype).at[place].add(y, mode="drop")
+        return _sorted_add(y, place, n)
+
+    return rows(row, y, index)
+
+
+def _sorted_add(y, place, n):
+    """A scatter-add without two additions to one place, whose order would be free.
+
+    Sorted by place, the sum of each run of equals is a segmented scan.
+    """
+    number = np.arange(y.shape[-1], dtype=np.int32)
+    place, order = lax.sort((place, jnp.asarray(number)), num_keys=1)
+    first = jnp.concatenate([jnp.ones(1, bool), place[1:] != place[:-1]])
+    last = jnp.concatenate([first[1:], jnp.ones(1, bool)])
+
+    def add(a, b):
+        return a[0] | b[0], jnp.where(b[0], b[1], a[1] + b[1])
+
+    y = y.at[order].get(mode="promise_in_bounds", unique_indices=True)
+    _, total = lax.associative_scan(add, (first, y))
+    place = jnp.where(last & (place < n), place, n + number)
+    return jnp.zeros(n, y.dtype).at[place].add(total, mode="drop", unique_indices=True)
+
+
+# --- Averages -------------------------------------------------------------------------
+
+
+def _spread(y, window):
+    """The adjoint of the sum pool: each element adds up the windows that cover it.
+
+    That is the sum, at stride 1, over y with `stride - 1` zeros between its elements.
+    """
+    moves = [ke - 1 for ke in window.extent]
+    around = Window(
+        axes=window.axes,
+        size=window.size,
+        strides=(1,) * len(moves),
+        dilation=window.dilation,
+        padding=((0, 0),) * len(moves),
+        input=tuple(n + move for n, move in zip(window.input, moves, strict=True)),
+        output=window.input,
+    )
+    pads = []
+    for n, o, s, move, (lo, _) in zip(
+        around.input, window.output, window.strides, moves, window.padding, strict=True
+    ):
+        low = move - lo
+        pads.append((low, n - low - (o - 1) * s - 1, s - 1))
+    zero = np.zeros((), y.dtype)
+    y = lax.pad(y, zero, window.along(y.ndim, pads, (0, 0, 0)))
+    return _engine.reduce(y, around, lax.add)
+
+
+def _windows_per_element(window, ndim):
+    vectors = []
+    for i, n in enumerate(window.input):
+        inside = window.positions(i)[window.inside(i)]
+        vectors.append(np.bincount(inside, minlength=n))
+    return window.outer(ndim, vectors)
