@@ -2,7 +2,18 @@
 
 from importlib.metadata import version as _version
 
+from ._adaptive import adaptive_avg_pool as adaptive_avg_pool
+from ._adaptive import adaptive_max_pool as adaptive_max_pool
+from ._adaptive import adaptive_min_pool as adaptive_min_pool
+from ._adaptive import fixed_window as fixed_window
 from ._fractional import fractional_max_pool as fractional_max_pool
+from ._global import global_avg_max_pool as global_avg_max_pool
+from ._global import global_avg_pool as global_avg_pool
+from ._global import global_gem_pool as global_gem_pool
+from ._global import global_lse_pool as global_lse_pool
+from ._global import global_max_pool as global_max_pool
+from ._global import global_min_pool as global_min_pool
+from ._global import global_sum_pool as global_sum_pool
 from ._indices import indices_from_tensorflow as indices_from_tensorflow
 from ._indices import indices_to_tensorflow as indices_to_tensorflow
 from ._mean import avg_pool as avg_pool

@@ -16,6 +16,21 @@ from jax.typing import ArrayLike
 from . import _layers
 
 
+class AdaptiveAvgPool(_layers.AdaptiveAvgPool, linen.Module):
+    __doc__ = _layers.AdaptiveAvgPool.__doc__
+    __call__ = _layers.AdaptiveAvgPool.__call__
+
+
+class AdaptiveMaxPool(_layers.AdaptiveMaxPool, linen.Module):
+    __doc__ = _layers.AdaptiveMaxPool.__doc__
+    __call__ = _layers.AdaptiveMaxPool.__call__
+
+
+class AdaptiveMinPool(_layers.AdaptiveMinPool, linen.Module):
+    __doc__ = _layers.AdaptiveMinPool.__doc__
+    __call__ = _layers.AdaptiveMinPool.__call__
+
+
 class AvgPool(_layers.AvgPool, linen.Module):
     __doc__ = _layers.AvgPool.__doc__
     __call__ = _layers.AvgPool.__call__
@@ -24,6 +39,31 @@ class AvgPool(_layers.AvgPool, linen.Module):
 class AvgUnpool(_layers.AvgUnpool, linen.Module):
     __doc__ = _layers.AvgUnpool.__doc__
     __call__ = _layers.AvgUnpool.__call__
+
+
+class GlobalAvgMaxPool(_layers.GlobalAvgMaxPool, linen.Module):
+    __doc__ = _layers.GlobalAvgMaxPool.__doc__
+    __call__ = _layers.GlobalAvgMaxPool.__call__
+
+
+class GlobalAvgPool(_layers.GlobalAvgPool, linen.Module):
+    __doc__ = _layers.GlobalAvgPool.__doc__
+    __call__ = _layers.GlobalAvgPool.__call__
+
+
+class GlobalMaxPool(_layers.GlobalMaxPool, linen.Module):
+    __doc__ = _layers.GlobalMaxPool.__doc__
+    __call__ = _layers.GlobalMaxPool.__call__
+
+
+class GlobalMinPool(_layers.GlobalMinPool, linen.Module):
+    __doc__ = _layers.GlobalMinPool.__doc__
+    __call__ = _layers.GlobalMinPool.__call__
+
+
+class GlobalSumPool(_layers.GlobalSumPool, linen.Module):
+    __doc__ = _layers.GlobalSumPool.__doc__
+    __call__ = _layers.GlobalSumPool.__call__
 
 
 class LpPool(_layers.LpPool, linen.Module):
@@ -64,14 +104,38 @@ class SumPool(_layers.SumPool, linen.Module):
 # --- With a parameter -----------------------------------------------------------------
 
 
+@linen.compact
+def _call_gem(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
+    """Pools x; elements with `where` False take no part."""
+    p = self.param("p", lambda key: self._full(self.p))
+    return self._call(x, where=where, p=p)
+
+
+@linen.compact
+def _call_lse(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
+    """Pools x; elements with `where` False take no part."""
+    start = self.param("log_temperature", lambda key: self._log_temperature())
+    return self._call(x, where=where, temperature=jnp.exp(start))
+
+
 class GeMPool(_layers.GeMPool, linen.Module):
     __doc__ = _layers.GeMPool.__doc__
+    __call__ = _call_gem
 
-    @linen.compact
-    def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
-        """Pools x; elements with `where` False take no part."""
-        p = self.param("p", lambda key: self._full(self.p))
-        return self._call(x, where=where, p=p)
+
+class GlobalGeMPool(_layers.GlobalGeMPool, linen.Module):
+    __doc__ = _layers.GlobalGeMPool.__doc__
+    __call__ = _call_gem
+
+
+class LSEPool(_layers.LSEPool, linen.Module):
+    __doc__ = _layers.LSEPool.__doc__
+    __call__ = _call_lse
+
+
+class GlobalLSEPool(_layers.GlobalLSEPool, linen.Module):
+    __doc__ = _layers.GlobalLSEPool.__doc__
+    __call__ = _call_lse
 
 
 class PowerAvgPool(_layers.PowerAvgPool, linen.Module):
@@ -82,16 +146,6 @@ class PowerAvgPool(_layers.PowerAvgPool, linen.Module):
         """Pools x; elements with `where` False take no part."""
         rho = self.param("rho", lambda key: self._rho())
         return self._call(x, where=where, p=self._exponent(rho))
-
-
-class LSEPool(_layers.LSEPool, linen.Module):
-    __doc__ = _layers.LSEPool.__doc__
-
-    @linen.compact
-    def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
-        """Pools x; elements with `where` False take no part."""
-        start = self.param("log_temperature", lambda key: self._log_temperature())
-        return self._call(x, where=where, temperature=jnp.exp(start))
 
 
 # --- Random ---------------------------------------------------------------------------

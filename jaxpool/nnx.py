@@ -12,12 +12,44 @@ from jax.typing import ArrayLike
 from . import _layers
 
 
+class AdaptiveAvgPool(_layers.AdaptiveAvgPool, nnx.Module):
+    __doc__ = _layers.AdaptiveAvgPool.__doc__
+
+
+class AdaptiveMaxPool(_layers.AdaptiveMaxPool, nnx.Module):
+    __doc__ = _layers.AdaptiveMaxPool.__doc__
+
+
+class AdaptiveMinPool(_layers.AdaptiveMinPool, nnx.Module):
+    __doc__ = _layers.AdaptiveMinPool.__doc__
+
+
 class AvgPool(_layers.AvgPool, nnx.Module):
     __doc__ = _layers.AvgPool.__doc__
 
 
 class AvgUnpool(_layers.AvgUnpool, nnx.Module):
     __doc__ = _layers.AvgUnpool.__doc__
+
+
+class GlobalAvgMaxPool(_layers.GlobalAvgMaxPool, nnx.Module):
+    __doc__ = _layers.GlobalAvgMaxPool.__doc__
+
+
+class GlobalAvgPool(_layers.GlobalAvgPool, nnx.Module):
+    __doc__ = _layers.GlobalAvgPool.__doc__
+
+
+class GlobalMaxPool(_layers.GlobalMaxPool, nnx.Module):
+    __doc__ = _layers.GlobalMaxPool.__doc__
+
+
+class GlobalMinPool(_layers.GlobalMinPool, nnx.Module):
+    __doc__ = _layers.GlobalMinPool.__doc__
+
+
+class GlobalSumPool(_layers.GlobalSumPool, nnx.Module):
+    __doc__ = _layers.GlobalSumPool.__doc__
 
 
 class LpPool(_layers.LpPool, nnx.Module):
@@ -51,9 +83,7 @@ class SumPool(_layers.SumPool, nnx.Module):
 # --- With a parameter -----------------------------------------------------------------
 
 
-class GeMPool(_layers.GeMPool, nnx.Module):
-    __doc__ = _layers.GeMPool.__doc__
-
+class _GeM(_layers.GeM, nnx.Module):
     def __post_init__(self):
         super().__post_init__()
         self.p = nnx.data(nnx.Param(self._full(self.p)))
@@ -61,6 +91,33 @@ class GeMPool(_layers.GeMPool, nnx.Module):
     def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
         """Pools x; elements with `where` False take no part."""
         return self._call(x, where=where, p=self.p[...])
+
+
+class _LSE(_layers.LSE, nnx.Module):
+    def __post_init__(self):
+        super().__post_init__()
+        self.log_temperature = nnx.Param(self._log_temperature())
+
+    def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
+        """Pools x; elements with `where` False take no part."""
+        temperature = jnp.exp(self.log_temperature[...])
+        return self._call(x, where=where, temperature=temperature)
+
+
+class GeMPool(_GeM, _layers.GeMPool):
+    __doc__ = _layers.GeMPool.__doc__
+
+
+class GlobalGeMPool(_GeM, _layers.GlobalGeMPool):
+    __doc__ = _layers.GlobalGeMPool.__doc__
+
+
+class LSEPool(_LSE, _layers.LSEPool):
+    __doc__ = _layers.LSEPool.__doc__
+
+
+class GlobalLSEPool(_LSE, _layers.GlobalLSEPool):
+    __doc__ = _layers.GlobalLSEPool.__doc__
 
 
 class PowerAvgPool(_layers.PowerAvgPool, nnx.Module):
@@ -73,19 +130,6 @@ class PowerAvgPool(_layers.PowerAvgPool, nnx.Module):
     def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
         """Pools x; elements with `where` False take no part."""
         return self._call(x, where=where, p=self._exponent(self.rho[...]))
-
-
-class LSEPool(_layers.LSEPool, nnx.Module):
-    __doc__ = _layers.LSEPool.__doc__
-
-    def __post_init__(self):
-        super().__post_init__()
-        self.log_temperature = nnx.Param(self._log_temperature())
-
-    def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
-        """Pools x; elements with `where` False take no part."""
-        temperature = jnp.exp(self.log_temperature[...])
-        return self._call(x, where=where, temperature=temperature)
 
 
 # --- Random ---------------------------------------------------------------------------

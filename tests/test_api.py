@@ -23,6 +23,7 @@ PLATFORMS = {"cpu", "gpu", "cuda", "rocm", "tpu"}
 # Functions without a layer, and why.
 NO_LAYER = {
     "pool_output_shape": "says a shape, pools nothing",
+    "fixed_window": "says a window, pools nothing",
     "indices_to_tensorflow": "converts indices, pools nothing",
     "indices_from_tensorflow": "converts indices, pools nothing",
 }

@@ -1,5 +1,10 @@
 """Layers with a parameter: the same in both systems, and learning."""
 
+import functools
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,24 +18,42 @@ import jaxpool.nnx
 
 X = np.random.default_rng(0).uniform(0.1, 2, size=(2, 6, 4, 3)).astype(np.float32)
 WINDOW = {"window_shape": (2, 3), "strides": (1, 2), "padding": ((1, 0), (0, 1))}
-# Each layer: its parameter, the start as option, and the function of the parameter.
+
+
+class Case(NamedTuple):
+    """A layer with a parameter."""
+
+    function: Callable[..., Any]
+    start: dict[str, float]
+    parameter: str
+    option: Callable[..., dict[str, Any]]  # of the function, from the parameter
+    fixed: Mapping[str, Any] = MappingProxyType(WINDOW)
+
+
+ROWS = {"axes": (1,), "keepdims": True}
 LAYERS = {
-    "GeMPool": (
-        {"p": 2.5},
-        "p",
-        lambda x, p, **options: jaxpool.gem_pool(x, p=p, **options),
+    "GeMPool": Case(jaxpool.gem_pool, {"p": 2.5}, "p", lambda p: {"p": p}),
+    "GlobalGeMPool": Case(
+        jaxpool.global_gem_pool, {"p": 2.5}, "p", lambda p: {"p": p}, ROWS
     ),
-    "PowerAvgPool": (
+    "PowerAvgPool": Case(
+        functools.partial(jaxpool.lp_pool, mean=True),
         {"p": 2.5},
         "rho",
-        lambda x, rho, **options: jaxpool.lp_pool(
-            x, p=1 + jnp.log(1 + jnp.exp(rho)), mean=True, **options
-        ),
+        lambda rho: {"p": 1 + jnp.log(1 + jnp.exp(rho))},
     ),
-    "LSEPool": (
+    "LSEPool": Case(
+        jaxpool.lse_pool,
         {"temperature": 0.5},
         "log_temperature",
-        lambda x, t, **options: jaxpool.lse_pool(x, temperature=jnp.exp(t), **options),
+        lambda t: {"temperature": jnp.exp(t)},
+    ),
+    "GlobalLSEPool": Case(
+        jaxpool.global_lse_pool,
+        {"temperature": 0.5},
+        "log_temperature",
+        lambda t: {"temperature": jnp.exp(t)},
+        ROWS,
     ),
 }
 every_layer = pytest.mark.parametrize("name", LAYERS)
@@ -39,8 +62,8 @@ features = pytest.mark.parametrize("features", [None, 3])
 
 def both(name, features=None, **options):
     """The layer of either system with the options of LAYERS."""
-    start, _, _ = LAYERS[name]
-    options = {**WINDOW, **start, "features": features} | options
+    case = LAYERS[name]
+    options = {**case.fixed, **case.start, "features": features} | options
     layers = (getattr(system, name) for system in (jaxpool.nnx, jaxpool.linen))
     return [layer(**options) for layer in layers]
 
@@ -48,37 +71,35 @@ def both(name, features=None, **options):
 @every_layer
 @features
 def test_both_systems_equal_the_function(name, features, key):
-    start, parameter, function = LAYERS[name]
+    case = LAYERS[name]
     of_nnx, of_linen = both(name, features)
     y, variables = of_linen.init_with_output(key, X)
-    value = variables["params"].pop(parameter)
+    value = variables["params"].pop(case.parameter)
     assert not variables["params"]
     assert value.shape == (() if features is None else (features,))
-    np.testing.assert_array_equal(getattr(of_nnx, parameter)[...], value)
+    np.testing.assert_array_equal(getattr(of_nnx, case.parameter)[...], value)
     np.testing.assert_array_equal(of_nnx(X), y)
-    np.testing.assert_allclose(y, function(X, value, **WINDOW), 1e-6)
+    expected = case.function(X, **case.fixed, **case.option(value))
+    np.testing.assert_allclose(y, expected, 1e-6)
     # The parameter starts at the option.
-    plain = {
-        "GeMPool": jaxpool.gem_pool,
-        "PowerAvgPool": lambda *a, **k: jaxpool.lp_pool(*a, mean=True, **k),
-        "LSEPool": jaxpool.lse_pool,
-    }[name]
-    np.testing.assert_allclose(y, plain(X, **WINDOW, **start), 1e-5)
+    expected = case.function(X, **case.fixed, **case.start)
+    np.testing.assert_allclose(y, expected, 1e-5)
 
 
 @every_layer
 @features
 def test_gradients_of_the_parameter(name, features, key):
-    _, parameter, function = LAYERS[name]
+    case = LAYERS[name]
     of_nnx, of_linen = both(name, features)
-    got = nnx.grad(lambda layer: (layer(X) ** 2).sum())(of_nnx)[parameter][...]
+    got = nnx.grad(lambda layer: (layer(X) ** 2).sum())(of_nnx)[case.parameter][...]
     variables = of_linen.init(key, X)
     loss = jax.grad(lambda v: (of_linen.apply(v, X) ** 2).sum())
-    np.testing.assert_allclose(loss(variables)["params"][parameter], got, 1e-6)
-    value = np.asarray(variables["params"][parameter], np.float64)
+    np.testing.assert_allclose(loss(variables)["params"][case.parameter], got, 1e-6)
+    value = np.asarray(variables["params"][case.parameter], np.float64)
 
     def at(value):
-        return (function(X.astype(np.float64), value, **WINDOW) ** 2).sum()
+        y = case.function(X.astype(np.float64), **case.fixed, **case.option(value))
+        return (y**2).sum()
 
     steps = 1e-5 * np.eye(value.size).reshape(value.size, *value.shape)
     with jax.enable_x64(True):
@@ -107,7 +128,7 @@ def test_dtypes_and_masks(name):
 def test_trains_in_nnx(name):
     """A layer that starts elsewhere finds the parameter behind the data."""
     target = both(name)[0](X)
-    other = {"p": 4.0} if name != "LSEPool" else {"temperature": 3.0}
+    other = {"temperature": 3.0} if "LSE" in name else {"p": 4.0}
     layer = both(name, **other)[0]
     optimizer = nnx.Optimizer(layer, optax.sgd(4.0), wrt=nnx.Param)
 

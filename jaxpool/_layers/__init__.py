@@ -6,7 +6,19 @@ options in `tests/test_modules.py`, which fails until all agree with the functio
 a layer learns is made by its two classes, from what its body says.
 """
 
+from ._adaptive import AdaptiveAvgPool as AdaptiveAvgPool
+from ._adaptive import AdaptiveMaxPool as AdaptiveMaxPool
+from ._adaptive import AdaptiveMinPool as AdaptiveMinPool
+from ._global import GlobalAvgMaxPool as GlobalAvgMaxPool
+from ._global import GlobalAvgPool as GlobalAvgPool
+from ._global import GlobalMaxPool as GlobalMaxPool
+from ._global import GlobalMinPool as GlobalMinPool
+from ._global import GlobalSumPool as GlobalSumPool
+from ._learned import LSE as LSE
+from ._learned import GeM as GeM
 from ._learned import GeMPool as GeMPool
+from ._learned import GlobalGeMPool as GlobalGeMPool
+from ._learned import GlobalLSEPool as GlobalLSEPool
 from ._learned import LSEPool as LSEPool
 from ._learned import PowerAvgPool as PowerAvgPool
 from ._random import FractionalMaxPool as FractionalMaxPool

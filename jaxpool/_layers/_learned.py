@@ -8,12 +8,15 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from .._global import global_gem_pool, global_lse_pool
 from .._norm import gem_pool, lp_pool, lse_pool
+from ._base import Layer
+from ._global import Global
 from ._windowed import Windowed
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class _Learned(Windowed):
+class _Learned(Layer):
     """A pool with a learned parameter: one for all, or one per channel."""
 
     features: int | None = None
@@ -26,7 +29,27 @@ class _Learned(Windowed):
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class GeMPool(_Learned):
+class GeM(_Learned):
+    """A generalised mean with a learned exponent."""
+
+    p: Any = 3.0  # in nnx the parameter takes its place
+    eps: float = 1e-6
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class LSE(_Learned):
+    """A pool with a learned temperature."""
+
+    temperature: float = 1.0
+
+    def _log_temperature(self) -> jax.Array:
+        if not self.temperature > 0:
+            raise ValueError(f"`temperature` must be positive, got {self.temperature}")
+        return jnp.log(self._full(self.temperature))
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class GeMPool(GeM, Windowed):
     """Takes the generalised mean of every window, with a learned exponent.
 
     The arguments are the options of `jaxpool.gem_pool`; `p` is the exponent at the
@@ -41,12 +64,10 @@ class GeMPool(_Learned):
     """
 
     _pool = staticmethod(gem_pool)
-    p: Any = 3.0  # in nnx the parameter takes its place
-    eps: float = 1e-6
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class PowerAvgPool(_Learned):
+class PowerAvgPool(_Learned, Windowed):
     """Takes the power average of every window, with a learned exponent.
 
     The arguments are the options of `jaxpool.lp_pool` with `mean=True`; `p` is the
@@ -74,7 +95,7 @@ class PowerAvgPool(_Learned):
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class LSEPool(_Learned):
+class LSEPool(LSE, Windowed):
     """Takes the log of the mean exponential of every window, learning its temperature.
 
     The arguments are the options of `jaxpool.lse_pool`; `temperature` is the one at the
@@ -89,9 +110,37 @@ class LSEPool(_Learned):
     """
 
     _pool = staticmethod(lse_pool)
-    temperature: float = 1.0
 
-    def _log_temperature(self) -> jax.Array:
-        if not self.temperature > 0:
-            raise ValueError(f"`temperature` must be positive, got {self.temperature}")
-        return jnp.log(self._full(self.temperature))
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class GlobalGeMPool(GeM, Global):
+    """Takes the generalised mean of whole axes, with a learned exponent.
+
+    The arguments are the options of `jaxpool.global_gem_pool`; `p` is the exponent at
+    the start. The parameter `p` is one for all channels, or `(features,)` if `features`
+    is given, of dtype `param_dtype`.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxpool.nnx
+      >>> jaxpool.nnx.GlobalGeMPool()(jnp.ones((8, 7, 7, 512))).shape
+      (8, 512)
+    """
+
+    _pool = staticmethod(global_gem_pool)
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class GlobalLSEPool(LSE, Global):
+    """Takes the log of the mean exponential of whole axes, learning its temperature.
+
+    The arguments are the options of `jaxpool.global_lse_pool`; `temperature` is the one
+    at the start. The parameter `log_temperature` is one for all channels, or
+    `(features,)` if `features` is given, of dtype `param_dtype`.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxpool.nnx
+      >>> jaxpool.nnx.GlobalLSEPool()(jnp.ones((8, 7, 7, 512))).shape
+      (8, 512)
+    """
+
+    _pool = staticmethod(global_lse_pool)
