@@ -100,6 +100,7 @@ WINDOWED = [name for name, case in LAYERS.items() if "strides" in case.options]
 # Those with parameters are tested in test_learned.py, random ones in test_random.py.
 ELSEWHERE = {"GeMPool", "GlobalGeMPool", "GlobalLSEPool", "LSEPool", "PowerAvgPool"}
 ELSEWHERE |= {"FractionalMaxPool"}
+BASES = {"GeM", "LSE", "Random"}
 INPUTS = {
     "x",
     "y",
@@ -123,10 +124,10 @@ def parameters(function, leave_out):
     return [p for p in found if p.name not in leave_out]
 
 
-def call(layer, x, **inputs):
+def call(layer, *arrays, **inputs):
     if isinstance(layer, linen.Module):
-        return layer.apply({}, x, **inputs)
-    return layer(x, **inputs)
+        return layer.apply({}, *arrays, **inputs)
+    return layer(*arrays, **inputs)
 
 
 def masked(case):
@@ -145,13 +146,10 @@ def assert_same(got, expected):
 
 
 def test_both_systems_have_every_layer():
-    for name in exports(jaxpool.nnx) | exports(jaxpool.linen):
-        assert name.startswith("_") or (name in vars(jaxpool.nnx)) is (
-            name in vars(jaxpool.linen)
-        )
-    bodies = {name for name in vars(_layers) if name.endswith("ool")}
+    bodies = {name for name in vars(_layers) if name[0].isupper()} - BASES
     assert bodies == set(LAYERS) | ELSEWHERE
-    assert bodies == {name for name in exports(jaxpool.nnx) if name.endswith("ool")}
+    for system in SYSTEMS.values():
+        assert bodies == {name for name in exports(system) if name[0] != "_"}
 
 
 @every_layer
