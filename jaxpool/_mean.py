@@ -174,7 +174,7 @@ def avg_pool(
             if valid is not None:
                 left_out = _engine.window_count(~valid, window)
                 divisor = jnp.maximum(divisor - left_out.astype(real), 1)
-        y = (total / divisor).astype(x.dtype)
+        y = (total / divisor.astype(total.dtype)).astype(x.dtype)
         return _engine.fill_empty(y, window, valid, empty)
 
 

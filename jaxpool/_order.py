@@ -293,9 +293,9 @@ def median_pool(
             for side in sides
         ]
         if even == "mean":
-            y = (medians[0] * np.asarray(0.5, x.dtype)) + (
-                medians[1] * np.asarray(0.5, x.dtype)
-            )
+            # Not a / 2 + b / 2, which XLA takes for the (a + b) / 2 that overflows.
+            half = np.asarray(0.5, x.dtype)
+            y = medians[0] * half - medians[1] * -half
         else:
             (y,) = medians
         return _engine.fill_empty(y, window, valid, empty)

@@ -25,7 +25,7 @@ def test_equals_the_oracle(name, rule):
 
 @every_pool
 def test_dtypes(name):
-    check_dtypes(name, integers=("int8", "uint16"), **POOLS[name])
+    check_dtypes(name, ("int8", "uint16"), **POOLS[name])
 
 
 @pytest.mark.parametrize("name", ["gem_pool", "lse_pool"])
