@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 
 from . import _engine
+from ._tap_sum import passes, tap_sum
 
 
 def exponential_sums(x, window, moment=True):
@@ -21,15 +22,15 @@ def exponential_sums(x, window, moment=True):
     `moment` only `(m, z)`.
     """
     state = [x]
-    for part in _engine.passes(window):
+    for part in passes(window):
         level = lax.stop_gradient(_engine.reduce(state[0], part, lax.max))
         _, m = finite_part(level)
         fills = (-np.inf, 0, 0)[: len(state)]
-        z = _engine.tap_sum(_total, part, fills, tuple(state), (m,))
+        z = tap_sum(_total, part, fills, tuple(state), (m,))
         sums = [_engine.keep(z)]
         if moment:
             # Another m: sharing the exponentials would store them for every tap.
-            n = _engine.tap_sum(_moment, part, fills, tuple(state), (_engine.keep(m),))
+            n = tap_sum(_moment, part, fills, tuple(state), (_engine.keep(m),))
             sums.append(_engine.keep(n))
         state = [level, *sums]
     return state
@@ -64,14 +65,12 @@ def norm(magnitude, window, p, count: Any = 1):
     `m`, the maximum, counts as a constant, since the norm does not depend on it.
     """
     state = [magnitude]
-    for part in _engine.passes(window):
+    for part in passes(window):
         level = lax.stop_gradient(_engine.reduce(state[0], part, lax.max))
         level = at_least_0(level)
         power = _power if len(state) == 1 else _power_times
         outputs = (_scale(level), p)
-        total = _engine.tap_sum(
-            power, part, (0, 0)[: len(state)], tuple(state), outputs
-        )
+        total = tap_sum(power, part, (0, 0)[: len(state)], tuple(state), outputs)
         state = [level, _engine.keep(total)]
     level, total = state
     scaled, one = (level > 0) & (level < np.inf), np.ones((), level.dtype)
