@@ -13,7 +13,6 @@ from transforms import QUICK, check_transforms, tie_free
 
 import jaxpool
 from jaxpool import _lowering
-from jaxpool._window import make_window
 
 RULES = ["cpu", "default", "tpu"]
 OWN_RULES = ["cpu", "default"]  # the native ops route ties, NaN and -inf their own way
@@ -138,7 +137,7 @@ def _compare(a, b, about):
 
 def check_rule(name, rule, geometries=GEOMETRIES, **options):
     """`check` by a rule: all geometries, or a few if the rule is not for the CPU."""
-    some = [*geometries, *MASKS] if rule == "cpu" else [*FEW, *MASKS[1:3]]
+    some = [*geometries, *MASKS] if rule == "cpu" else [*FEW, MASKS[1]]
     check(name, cases(some, **options), rule)
 
 
@@ -167,28 +166,32 @@ def check_dtypes(name, others=(), rules=("cpu",), **options):
     for rule in rules:
         check(name, some, rule)
     with jax.enable_x64(True):
-        check(name, cases([FEW[1], MASKS[1]], "float64", **options))
+        check(name, cases(FEW[1:2], "float64", **options))
+
+
+def _ceil_matters(case):
+    """Whether a case would be another one, or none, in floor mode."""
+
+    def output(**mode):
+        geometry = ("window_shape", "strides", "padding", "dilation")
+        options = {k: v for k, v in case["kwargs"].items() if k in geometry}
+        return oracles.output_shape(case["x"].shape, **options, **mode)
+
+    try:
+        return case["kwargs"]["ceil_mode"] and output(ceil_mode=True) != output()
+    except ValueError:
+        return True
 
 
 def check_goldens(name, pool, **options):
-    """Every ceil-mode value of torch and some others; some gradients and indices.
+    """The values that ceil mode changes, and some others; some gradients and indices.
 
-    Cases whose windows come to the same, floor and ceil mode often, share a result.
+    Ceil mode changes nothing where its windows are those of floor mode, half the cases.
     """
-
-    def value(x, found, kwargs):
-        geometry = dict(kwargs)
-        others = ("count_include_pad", "divisor_override", "p")
-        key = tuple(geometry.pop(name, None) for name in others)
-        key = make_window(x.shape, **geometry), key
-        if key not in found:
-            found[key] = pool(x, **kwargs)
-        return found[key]
 
     def check_values(group):
         def program(x):
-            found = {}
-            return [value(x, found, case["kwargs"]) for case in group]
+            return [pool(x, **case["kwargs"]) for case in group]
 
         compiled = jax.jit(program, compiler_options=QUICK)
         for case, y in zip(group, compiled(group[0]["x"]), strict=True):
@@ -200,11 +203,7 @@ def check_goldens(name, pool, **options):
     with _lowering.force("cpu"):
         for group in goldens.groups(name):
             check_values(
-                [
-                    case
-                    for i, case in enumerate(group)
-                    if case["kwargs"]["ceil_mode"] or i % 20 == 0
-                ]
+                [c for i, c in enumerate(group) if i % 20 == 0 or _ceil_matters(c)]
             )
         for group in goldens.groups(name, every=1 if name == "lp" else 60):
             got = goldens.outputs(derived, group)
@@ -222,19 +221,22 @@ def check_goldens(name, pool, **options):
 
 PLAIN = ((2, 4, 5, 2), (2, 2), {})
 INVOLVED = (
-    (2, 7, 2),
-    (3,),
-    {"strides": 2, "padding": ((2, 1),), "dilation": 2, "ceil_mode": True},
+    (2, 6, 2),
+    (2,),
+    {"strides": 2, "padding": ((2, 0),), "dilation": 2, "ceil_mode": True},
 )
 
 
 def check_plain_transforms(pool, **options):
-    """Every transformation of a pool with disjoint windows, and first derivatives."""
+    """Every transformation of a pool with disjoint windows, and first derivatives.
+
+    Without 16-bit floats, which `check_dtypes` compares with the oracle.
+    """
     shape, window_shape, geometry = PLAIN
     check_transforms(
         lambda x: pool(x, window_shape, **geometry),
         tie_free(shape),
-        **{"order": 1} | options,
+        **{"order": 1, "dtypes": ("float32",)} | options,
     )
 
 
@@ -246,6 +248,7 @@ def check_involved_transforms(pool, order=2):
             lambda x: pool(x, window_shape, **geometry),
             tie_free(shape),
             order=order,
+            dtypes=("float32",),
             platforms=(),
             export=False,
             sharded=False,
