@@ -23,7 +23,14 @@ from jax.typing import ArrayLike
 
 from . import _engine
 from ._global import reduce_extremum
-from ._window import as_int, canonical_axes, check_array, check_bool, check_where
+from ._window import (
+    as_int,
+    canonical_axes,
+    check_array,
+    check_bool,
+    check_inexact,
+    check_where,
+)
 
 # Windows of more elements are reduced along an axis of their own: an expression per
 # element would take long to compile.
@@ -82,16 +89,14 @@ def adaptive_avg_pool(
       PyTorch, `torch.nn.AdaptiveAvgPool2d`,
       https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveAvgPool2d.html
     """
-    x = check_array("x", x, complex_ok=True)
+    x = check_inexact("x", x)
     sizes = _check_sizes(x.shape, output_shape, axes)
     valid = _check_valid(where, x.shape, sizes)
     with jax.named_scope("jaxpool.adaptive_avg_pool"):
-        if not jnp.issubdtype(x.dtype, jnp.inexact):
-            x = x.astype(jnp.result_type(float))
         if valid is None:
             total = _sum(x, sizes)
             return (total / _counts(x.shape, sizes, total.dtype)).astype(x.dtype)
-        total = _sum(jnp.where(valid, x, np.zeros((), x.dtype)), sizes)
+        total = _sum(_engine.without(x, valid), sizes)
         count = _sum(valid.astype(jnp.int32), sizes)
         divisor = jnp.maximum(count, np.int32(1)).astype(total.dtype)
         y = (total / divisor).astype(x.dtype)

@@ -58,8 +58,7 @@ def from_blocks(x: jax.Array, window: Window) -> jax.Array:
     ):
         shape[axis] = q * s
         config.append((-lo, n + lo - q * s, 0))
-    zero = np.zeros((), x.dtype)
-    return lax.pad(x.reshape(shape), zero, window.along(ndim, config, (0, 0, 0)))
+    return lax.pad(x.reshape(shape), _zero(x), window.along(ndim, config, (0, 0, 0)))
 
 
 def shifts(window: Window, ndim: int) -> Iterator[tuple[Shift, np.ndarray, np.ndarray]]:
@@ -126,13 +125,15 @@ def window_sums(
     def extended(shift, part):
         config = [(a - 1 - b, b, 0) for a, b in zip(per_window, shift, strict=True)]
         part = part.sum(_inner_axes(ndim, window))
-        zero = np.zeros((), part.dtype)
-        return lax.pad(part, zero, window.along(ndim, config, (0, 0, 0)))
+        return lax.pad(part, _zero(part), window.along(ndim, config, (0, 0, 0)))
 
     total = functools.reduce(jnp.add, (extended(*part) for part in parts))
-    for axis, a, o in zip(window.axes, per_window, window.output, strict=True):
-        total = lax.slice_in_dim(total, a - 1, a - 1 + o, axis=axis)
-    return total
+    config = [(1 - a, 1 - a, 0) for a in per_window]
+    return lax.pad(total, _zero(total), window.along(ndim, config, (0, 0, 0)))
+
+
+def _zero(x):
+    return np.zeros((), x.dtype)
 
 
 def _counts(window):

@@ -75,6 +75,11 @@ def taps(x: jax.Array, window: Window) -> Iterator[jax.Array]:
         )
 
 
+def is_zero(tangent: Any) -> bool:
+    """Whether a custom derivative is told that a tangent is 0."""
+    return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
+
+
 # --- Reductions ---------------------------------------------------------------------
 
 
@@ -352,10 +357,12 @@ def flat_index(
 
 def spread_mask(valid: jax.Array, window: Window) -> jax.Array:
     """`valid` with its full size along the pooled axes, ready for taps."""
-    shape = list(valid.shape)
-    for axis, n in zip(window.axes, window.input, strict=True):
-        shape[axis] = n
-    return jnp.broadcast_to(valid, shape)
+    return jnp.broadcast_to(valid, window.resized(valid.shape, window.input))
+
+
+def without(x: jax.Array, valid: jax.Array | None) -> jax.Array:
+    """x with 0 for what a mask leaves out."""
+    return x if valid is None else jnp.where(valid, x, np.zeros((), x.dtype))
 
 
 def window_any(valid: jax.Array, window: Window) -> jax.Array:
@@ -369,6 +376,14 @@ def window_count(valid: jax.Array, window: Window) -> jax.Array:
     """Number of elements that take part in each window, int32."""
     valid = spread_mask(valid, window)
     return reduce(valid.astype(jnp.int32), window, lax.add)
+
+
+def element_count(x: jax.Array, window: Window, valid: jax.Array | None) -> jax.Array:
+    """Number of elements of each window, at least 1, in x's dtype."""
+    if valid is None:
+        count = np.maximum(window.counts(x.ndim, False), 1)
+        return jnp.asarray(count, x.dtype)
+    return jnp.maximum(window_count(valid, window), 1).astype(x.dtype)
 
 
 def fill_empty(

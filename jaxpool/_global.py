@@ -22,6 +22,7 @@ from ._window import (
     check_bool,
     check_choice,
     check_float,
+    check_inexact,
     check_positive,
     check_where,
 )
@@ -63,10 +64,9 @@ def global_avg_pool(
       Lin, Chen, Yan, "Network in Network", 2014, https://arxiv.org/abs/1312.4400,
       section 3.2.
     """
-    x = check_array("x", x, complex_ok=True)
+    x = check_inexact("x", x)
     axes, valid = _check(x, axes, keepdims, where)
     with jax.named_scope("jaxpool.global_avg_pool"):
-        x = _inexact(x)
         return _finish(_mean(x, axes, valid), x.dtype, axes, keepdims, valid, empty)
 
 
@@ -242,7 +242,7 @@ def global_avg_max_pool(
       https://arxiv.org/abs/1807.06521; timm, `SelectAdaptivePool2d` ("avgmax",
       "catavgmax").
     """
-    x = check_array("x", x)
+    x = check_float("x", x)
     axes, valid = _check(x, axes, keepdims, where)
     check_choice("mode", mode, ("mean", "add", "concat"))
     if mode == "concat" and -1 in axes:
@@ -251,7 +251,6 @@ def global_avg_max_pool(
             f"x with shape {x.shape}, got {axes}"
         )
     with jax.named_scope("jaxpool.global_avg_max_pool"):
-        x = _inexact(x)
         avg = _mean(x, axes, valid)
         largest = _engine.widen(_extremum(x, axes, valid, lax.max))
         if mode == "concat":
@@ -410,12 +409,6 @@ def _over(axes):
     return Window(axes, (), (), (), (), (), ())
 
 
-def _inexact(x):
-    if jnp.issubdtype(x.dtype, jnp.inexact):
-        return x
-    return x.astype(jnp.result_type(float))
-
-
 def _finish(y, dtype, axes, keepdims, valid, empty):
     """`empty` where nothing takes part, the dtype of x, the shape asked for."""
     y = y.astype(dtype)
@@ -426,9 +419,7 @@ def _finish(y, dtype, axes, keepdims, valid, empty):
 
 
 def _sum(x, axes, valid):
-    x = _engine.widen(x)
-    if valid is not None:
-        x = jnp.where(valid, x, np.zeros((), x.dtype))
+    x = _engine.without(_engine.widen(x), valid)
     return x.sum(axes, keepdims=True, dtype=x.dtype)
 
 

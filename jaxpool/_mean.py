@@ -17,6 +17,7 @@ from ._window import (
     check_array,
     check_bool,
     check_divisor,
+    check_inexact,
     check_where,
     make_window,
 )
@@ -145,7 +146,7 @@ def avg_pool(
       LeCun et al., "Gradient-Based Learning Applied to Document Recognition", 1998,
       https://doi.org/10.1109/5.726791; PyTorch, `torch.nn.AvgPool2d` (divisors).
     """
-    x = check_array("x", x, complex_ok=True)
+    x = check_inexact("x", x)
     window = make_window(
         x.shape,
         window_shape,
@@ -160,8 +161,6 @@ def avg_pool(
     if divisor_override is not None:
         check_divisor("divisor_override", divisor_override)
     with jax.named_scope("jaxpool.avg_pool"):
-        if not jnp.issubdtype(x.dtype, jnp.inexact):
-            x = x.astype(jnp.result_type(float))
         total = _sum(x, window, valid)
         real = jnp.finfo(total.dtype).dtype
         if divisor_override is not None:
@@ -180,7 +179,5 @@ def avg_pool(
 
 def _sum(x, window, valid):
     """Sums of windows, in float32 for 16-bit floats."""
-    x = _engine.widen(x)
-    if valid is not None:
-        x = jnp.where(valid, x, np.zeros((), x.dtype))
+    x = _engine.without(_engine.widen(x), valid)
     return _engine.reduce(x, window, lax.add)

@@ -11,7 +11,8 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from . import _engine
-from ._powers import at_least_0, exponential_sums, finite_part, norm
+from ._powers import at_least_0, norm
+from ._softmax import softmax_mean
 from ._window import (
     Padding,
     PerAxis,
@@ -98,10 +99,9 @@ def lp_pool(
     exponent = check_positive("p", p, wide, window)
     check_bool("mean", mean)
     with jax.named_scope("jaxpool.lp_pool"):
-        if valid is not None:
-            wide = jnp.where(valid, wide, np.zeros((), wide.dtype))
+        wide = _engine.without(wide, valid)
         magnitude = wide * jnp.sign(wide)  # |x| with derivative 0 at 0
-        count = _count(x, window, valid) if mean else 1
+        count = _engine.element_count(wide, window, valid) if mean else 1
         y = _norm(magnitude, window, p, exponent, count)
         return _engine.fill_empty(y.astype(x.dtype), window, valid, empty)
 
@@ -175,9 +175,9 @@ def gem_pool(
     least = check_positive("eps", eps, wide, window)
     with jax.named_scope("jaxpool.gem_pool"):
         magnitude = jnp.where(wide < least, least, wide)  # NaN stays
-        if valid is not None:
-            magnitude = jnp.where(valid, magnitude, np.zeros((), wide.dtype))
-        y = _norm(magnitude, window, p, exponent, _count(x, window, valid))
+        magnitude = _engine.without(magnitude, valid)
+        count = _engine.element_count(wide, window, valid)
+        y = _norm(magnitude, window, p, exponent, count)
         return _engine.fill_empty(y.astype(x.dtype), window, valid, empty)
 
 
@@ -247,8 +247,7 @@ def lse_pool(
     wide = _engine.widen(x)
     scale = check_positive("temperature", temperature, wide, window)
     with jax.named_scope("jaxpool.lse_pool"):
-        if valid is not None:  # also a NaN there would reach the temperature
-            wide = jnp.where(valid, wide, np.zeros((), wide.dtype))
+        wide = _engine.without(wide, valid)  # a NaN there would reach the temperature
         # lse_pool(x; T) = T lse_pool(x / T; 1)
         y = scale * _log_mean_exp(wide / scale, window, valid)
         return _engine.fill_empty(y.astype(x.dtype), window, valid, empty)
@@ -261,18 +260,8 @@ def _norm(magnitude, window, p, exponent, count):
 
 
 def _log_mean_exp(x, window, valid):
-    count = _count(x, window, valid)
+    count = _engine.element_count(x, window, valid)
     if valid is not None:
         x = jnp.where(valid, x, np.asarray(-np.inf, x.dtype))
-    level, z = exponential_sums(x, window, moment=False)
-    finite, m = finite_part(level)
-    return jnp.where(finite, m + jnp.log(jnp.where(finite, z, count) / count), level)
-
-
-def _count(x, window, valid):
-    """Elements of each window, at least 1, in the dtype that x is computed in."""
-    if valid is not None:
-        count = jnp.maximum(_engine.window_count(valid, window), 1)
-    else:
-        count = jnp.asarray(np.maximum(window.counts(x.ndim, False), 1))
-    return count.astype(_engine.widen(x).dtype)
+    level, z, _ = softmax_mean(x, None, window)
+    return level + jnp.log(z / count)

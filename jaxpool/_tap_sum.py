@@ -50,16 +50,14 @@ def _tap_sum_jvp(fn, window, fills, primals, tangents):
     # Tangents of the inputs go through blocks, whose transpose is fast; those of the
     # outputs are already in place.
     for values, by in zip(tangents, (_block_tangent, _tap_tangent), strict=True):
-        moving = tuple(i for i, t in enumerate(values) if not _is_zero(t))
+        moving = tuple(i for i, t in enumerate(values) if not _engine.is_zero(t))
         if moving:
             part = functools.partial(by, fn, window, fills, moving)
             part = jax.checkpoint(part, prevent_cse=False)
             tangent += part(inputs, outputs, tuple(values[i] for i in moving))
+        # Others for the next sum: what two sums share would be stored for every tap.
+        outputs = tuple(_engine.keep(_engine.keep(y)) for y in outputs)
     return total, tangent
-
-
-def _is_zero(tangent):
-    return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
 
 
 def _replace(values, where, new):

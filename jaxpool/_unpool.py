@@ -26,7 +26,9 @@ from ._window import (
     Window,
     canonical_axes,
     check_array,
+    check_bool,
     check_choice,
+    check_inexact,
     make_window,
 )
 
@@ -159,24 +161,19 @@ def avg_unpool(
       Zeiler, Taylor, Fergus, "Adaptive Deconvolutional Networks for Mid and High Level
       Feature Learning", 2011, https://doi.org/10.1109/ICCV.2011.6126474
     """
-    y = check_array("y", y, complex_ok=True)
+    y = check_inexact("y", y)
     check_choice("mode", mode, ("adjoint", "replicate"))
-    if not isinstance(count_include_pad, (bool, np.bool_)):
-        raise TypeError(
-            f"`count_include_pad` must be True or False, got {count_include_pad!r}"
-        )
+    check_bool("count_include_pad", count_include_pad)
     options = {"strides": strides, "padding": padding, "dilation": dilation}
     options |= {"ceil_mode": ceil_mode, "axes": axes}
     window = _window_over(y.shape, window_shape, output_shape, options)
     with jax.named_scope("jaxpool.avg_unpool"):
-        if not jnp.issubdtype(y.dtype, jnp.inexact):
-            y = y.astype(jnp.result_type(float))
         wide = _engine.widen(y)
         if mode == "adjoint":
             divisor = np.maximum(window.counts(y.ndim, count_include_pad), 1)
             x = _spread(wide / divisor.astype(wide.dtype), window)
         else:
-            windows = np.maximum(_windows_per_element(window, y.ndim), 1)
+            windows = np.maximum(window.windows_per_element(y.ndim), 1)
             x = _spread(wide, window) / windows.astype(wide.dtype)
         return x.astype(y.dtype)
 
@@ -372,11 +369,3 @@ def _spread(y, window):
     zero = np.zeros((), y.dtype)
     y = lax.pad(y, zero, window.along(y.ndim, pads, (0, 0, 0)))
     return _engine.reduce(y, around, lax.add)
-
-
-def _windows_per_element(window, ndim):
-    vectors = []
-    for i, n in enumerate(window.input):
-        inside = window.positions(i)[window.inside(i)]
-        vectors.append(np.bincount(inside, minlength=n))
-    return window.outer(ndim, vectors)

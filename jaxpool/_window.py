@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypedDict
 
 import jax
@@ -111,6 +111,13 @@ class Window:
             full[axis] = value
         return tuple(full)
 
+    def resized(self, shape: Sequence[int], sizes: Sequence[int]) -> tuple[int, ...]:
+        """`shape` with other sizes along the pooled axes."""
+        shape = list(shape)
+        for axis, n in zip(self.axes, sizes, strict=True):
+            shape[axis] = n
+        return tuple(shape)
+
     def outer(self, ndim: int, vectors: Sequence[np.ndarray], combine=np.multiply):
         """Outer combination of a vector per axis, shaped to broadcast over an array."""
         shaped = (
@@ -147,6 +154,14 @@ class Window:
             vectors.append(counted.sum(axis=1))
         return self.outer(ndim, vectors)
 
+    def windows_per_element(self, ndim: int) -> np.ndarray:
+        """How many windows each input element is in, broadcastable to `ndim` axes."""
+        vectors = []
+        for i, n in enumerate(self.input):
+            positions = self.positions(i)[self.inside(i)]
+            vectors.append(np.bincount(positions, minlength=n))
+        return self.outer(ndim, vectors)
+
     def first_inside(self, ndim: int) -> np.ndarray:
         """Row-major number of each window's first tap that is an input element.
 
@@ -177,8 +192,8 @@ def make_window(
     if axes is None:
         axes = tuple(range(-count - 1, -1))
     axes = canonical_axes(shape, axes, count, "window_shape")
-    strides = _per_axis("strides", size if strides is None else strides, count, 1)
-    dilation = _per_axis("dilation", dilation, count, 1)
+    strides = per_axis("strides", size if strides is None else strides, count, 1)
+    dilation = per_axis("dilation", dilation, count, 1)
     check_bool("ceil_mode", ceil_mode)
     pads = _check_padding(padding, count)
 
@@ -251,10 +266,7 @@ def pool_output_shape(
         ceil_mode=ceil_mode,
         axes=axes,
     )
-    out = list(shape)
-    for axis, o in zip(window.axes, window.output, strict=True):
-        out[axis] = o
-    return tuple(out)
+    return window.resized(shape, window.output)
 
 
 def canonical_axes(
@@ -307,30 +319,53 @@ def check_float(name: str, x: Any) -> jax.Array:
     return x.astype(jnp.result_type(float))
 
 
-def check_positive(name: str, value: Any, x: jax.Array, window: Window) -> jax.Array:
-    """A positive parameter, one for all or one per channel, in the dtype of x."""
+def check_inexact(name: str, x: Any) -> jax.Array:
+    """`x` as a real or complex array; integers become the default float."""
+    x = check_array(name, x, complex_ok=True)
+    if jnp.issubdtype(x.dtype, jnp.inexact):
+        return x
+    return x.astype(jnp.result_type(float))
+
+
+def check_parameter(
+    name: str,
+    value: Any,
+    shape: Sequence[int],
+    dtype: Any,
+    expected: str,
+    holds: Callable[[np.ndarray], np.ndarray],
+) -> jax.Array:
+    """A number or an array that broadcasts to `shape`, in `dtype`.
+
+    An error says that it must be as `expected` where it is known and not all of it
+    `holds`.
+    """
     given = value
     try:
         value = check_array(name, value)
     except TypeError:
         raise TypeError(
-            f"`{name}` must be a positive number or array, got {given!r}"
+            f"`{name}` must be a number or an array, got {given!r}"
         ) from None
-    shape = list(x.shape)
-    for axis in window.axes:
-        shape[axis] = 1
+    shape = tuple(shape)
     if not broadcasts(value.shape, shape):
         raise ValueError(
-            f"`{name}` must be a number or have one per channel of x with shape "
-            f"{x.shape}, got shape {value.shape}"
+            f"`{name}` must be a number or broadcast to shape {shape}, got shape "
+            f"{value.shape}"
         )
     try:
-        positive = bool((np.asarray(value) > 0).all())
+        valid = bool(holds(np.asarray(value)).all())
     except jax.errors.TracerArrayConversionError:
-        positive = True  # not known yet
-    if not positive:
-        raise ValueError(f"`{name}` must be positive, got {given!r}")
-    return value.astype(x.dtype).reshape((1,) * (x.ndim - value.ndim) + value.shape)
+        valid = True  # not known yet
+    if not valid:
+        raise ValueError(f"`{name}` must {expected}, got {given!r}")
+    return value.astype(dtype).reshape((1,) * (len(shape) - value.ndim) + value.shape)
+
+
+def check_positive(name: str, value: Any, x: jax.Array, window: Window) -> jax.Array:
+    """A positive parameter, one for all or one per channel, in the dtype of x."""
+    shape = window.resized(x.shape, [1] * len(window.axes))
+    return check_parameter(name, value, shape, x.dtype, "be positive", lambda v: v > 0)
 
 
 def check_where(where: Any, shape: Sequence[int]) -> jax.Array | None:
@@ -384,6 +419,22 @@ def as_int(name: str, value: Any) -> int:
         raise TypeError(f"`{name}` must hold ints, got {value!r}") from None
 
 
+def per_axis(name: str, value: Any, count: int, least: int) -> tuple[int, ...]:
+    """An int, or one per axis, as a tuple of `count` ints of at least `least`."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        values = tuple(as_int(name, v) for v in value)
+        if len(values) != count:
+            raise ValueError(
+                f"`{name}` must be an int or have one int per pooled axis ({count}), "
+                f"got {values}"
+            )
+    else:
+        values = (as_int(name, value),) * count
+    if any(v < least for v in values):
+        raise ValueError(f"`{name}` must be at least {least}, got {value!r}")
+    return values
+
+
 def _check_window_shape(shape, window_shape, axes) -> tuple[int, ...]:
     if isinstance(window_shape, (int, np.integer)):
         k = int(window_shape)
@@ -409,21 +460,6 @@ def _check_window_shape(shape, window_shape, axes) -> tuple[int, ...]:
             f"{size}"
         )
     return size
-
-
-def _per_axis(name: str, value: Any, count: int, least: int) -> tuple[int, ...]:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        values = tuple(as_int(name, v) for v in value)
-        if len(values) != count:
-            raise ValueError(
-                f"`{name}` must be an int or have one int per pooled axis ({count}), "
-                f"got {values}"
-            )
-    else:
-        values = (as_int(name, value),) * count
-    if any(v < least for v in values):
-        raise ValueError(f"`{name}` must be at least {least}, got {value!r}")
-    return values
 
 
 def _check_padding(padding: Any, count: int) -> str | tuple[tuple[int, int], ...]:

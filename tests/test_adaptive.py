@@ -397,7 +397,8 @@ def test_16_bit_floats_add_up_in_float32():
 @pytest.mark.parametrize("name", ["avg", "max"])
 def test_transforms(name):
     pool = POOLS[name]
-    check_transforms(lambda x: pool(x, (3, 4)), tie_free((2, 4, 5, 1)))
+    options = {"dtypes": ("float32",), "eager_grad": False, "order": 1}
+    check_transforms(lambda x: pool(x, (3, 2)), tie_free((2, 4, 3, 1)), **options)
 
 
 @every_pool
