@@ -16,6 +16,7 @@ from PIL import Image
 
 from jaxpool import POOLS
 from jaxpool.demo import _cli, _files, _gallery, _training, main
+from jaxpool.demo._modes import MODES
 
 # conv 3x3 1 -> 16, conv 3x3 16 -> 32, dense 2 * 2 * 32 -> 10, each with its bias.
 PARAMETERS = (9 * 1 * 16 + 16) + (9 * 16 * 32 + 32) + (128 * 10 + 10)
@@ -167,7 +168,7 @@ def test_options_take_commas_and_words_and_drop_repeats():
 
 def check_list(text):
     lines = text.splitlines()
-    assert [line.split()[0] for line in lines] == list(POOLS)
+    assert [line.split()[0] for line in lines] == list(MODES)
     assert lines[0].split(maxsplit=1)[1] == "Takes the largest element of every window."
 
 
@@ -205,7 +206,7 @@ def refused(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--pools", "max,maxx"], ["--pools", "'maxx'", ", ".join(POOLS)]),
+        (["--pools", "max,maxx"], ["--pools", "'maxx'", ", ".join(MODES)]),
         (["--pools", "a\nb"], ["--pools", "'a'"]),
         (["--pools", ","], ["--pools: nothing given"]),
         (["--pools"], ["--pools"]),
@@ -304,14 +305,14 @@ def test_transparent_pixels_are_white(tmp_path):
 
 @pytest.mark.parametrize(
     ("size", "shape"),
-    [((640, 427), (156, 240)), ((100, 2000), (198, 96)), ((17, 16), (12, 12))],
+    [((640, 427), (160, 240)), ((100, 2000), (200, 100)), ((17, 16), (16, 16))],
 )
 def test_photographs_are_fitted_to_whole_windows(tmp_path, size, shape):
     Image.new("RGB", size).save(tmp_path / "image.png")
     assert _gallery.load_photo(tmp_path / "image.png").shape == (*shape, 3)
 
 
-@pytest.mark.parametrize("mode", POOLS)
+@pytest.mark.parametrize("mode", MODES)
 def test_view_of_every_mode_is_finite(mode, monkeypatch):
     monkeypatch.setattr(_gallery, "WINDOW_SHAPE", (2, 2))  # quick to compile
     shown = _gallery.view(mode, _gallery.load_photo(None)[:8, :12])

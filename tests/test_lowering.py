@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from transforms import QUICK
 
 import jaxpool
 from jaxpool import _lowering
@@ -33,15 +34,16 @@ def ops(text, name):
     return len(re.findall(rf"stablehlo\.{name}\b", text))
 
 
-@pytest.mark.parametrize("platform", ["cpu", "cuda", "rocm"])
 @pytest.mark.parametrize("name", jaxpool.POOLS)
-def test_gradients_do_not_scatter(name, platform):
-    for options in (OVERLAPPING, DILATED, LARGE):
-        if name == "median" and options is LARGE:
-            continue  # a long program, of the same parts
-        text = lowered(gradient(jaxpool.POOLS[name], options), X, platform)
-        for slow in ("scatter", "select_and_scatter", "sort", "while"):
-            assert ops(text, slow) == 0, slow
+def test_gradients_do_not_scatter(name):
+    # A large window of the others is a long program, of the same parts.
+    large = [LARGE] if name in ("max", "min", "avg", "sum", "soft", "lp") else []
+    for options in (OVERLAPPING, DILATED, *large):
+        traced = jax.jit(gradient(jaxpool.POOLS[name], options)).trace(X)
+        for platform in ("cpu", "cuda", "rocm"):
+            text = traced.lower(lowering_platforms=(platform,)).as_text()
+            for slow in ("scatter", "select_and_scatter", "sort", "while"):
+                assert ops(text, slow) == 0, slow
 
 
 @pytest.mark.parametrize("name", ["max", "min"])
@@ -100,14 +102,17 @@ def test_a_remat_policy_can_save_the_index_alone():
     assert "name=pool_index" in text
 
 
-@pytest.mark.parametrize("name", jaxpool.POOLS)
+@pytest.mark.parametrize("name", ["mixed", "stochastic", "detail_preserving"])
 def test_rules_agree(name):
-    x = np.random.default_rng(0).normal(size=(1, 7, 6, 2)).astype(np.float32)
+    """Pools made of others, which are tested by every rule."""
+    x = np.random.default_rng(0).normal(size=(1, 5, 6, 1)).astype(np.float32)
     grad = gradient(jaxpool.POOLS[name], OVERLAPPING)
     results = []
     for rule in _lowering.RULES:
         with _lowering.force(rule):
-            results.append(jax.jit(lambda x: grad(x))(x))  # a new function: no cache
+            # A new function: no cache.
+            compiled = jax.jit(lambda x: grad(x), compiler_options=QUICK)
+            results.append(compiled(x))
     for result in results[1:]:
         np.testing.assert_allclose(result, results[0], rtol=1e-5, atol=1e-6)
 

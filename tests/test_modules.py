@@ -1,6 +1,7 @@
 """The layers of both module systems against the functions, and against Flax."""
 
 import copy
+import functools
 import inspect
 import pickle
 import subprocess
@@ -37,6 +38,7 @@ WHOLE = {"axes": (1,), "keepdims": True, "empty": -1.0}
 X = np.random.default_rng(0).normal(size=(2, 6, 4, 3)).astype(np.float32)
 WHERE = np.arange(6)[:, None, None] > 3  # leaves some windows empty
 INDICES = np.arange(24).reshape(6, 4, 1) + np.zeros(X.shape, np.int64)  # for X as y
+POOLED = X[:, :3, ::2]  # as a 2x2 pool of X would be
 
 
 WINDOWS = MappingProxyType({"window_shape": (2, 2)})
@@ -49,6 +51,7 @@ class Case(NamedTuple):
     options: dict[str, Any]  # a value for each that is not the default
     few: Mapping[str, Any] = WINDOWS  # what a layer must be given
     arrays: tuple[Any, ...] = (X,)
+    at_default: tuple[str, ...] = ()  # options that do not go with the others
 
 
 def sized(function, **options):
@@ -70,7 +73,22 @@ UNPOOL = {
     "count_include_pad": False,
     "mode": "replicate",
 }
+# Of a size such that POOLED fits, too.
+ADA_UNPOOL = {
+    "window_shape": (2, 3),
+    "strides": (2, 2),
+    "padding": ((0, 0), (2, 1)),
+    "dilation": (1, 2),
+    "ceil_mode": True,
+    "axes": (2, 1),
+    "beta": 0.25,
+    "mode": "replicate",
+}
+POLYPHASE = {"strides": (3, 2), "axes": (1, 2), "channel_axis": None, "norm": 1.0}
+WAVELET = {"wavelet": "db2", "axes": (1,), "scale": "mean", "subbands": True}
+DETAIL = {"alpha": 0.5, "lam": 2.0, "symmetric": False, "normalize": False}
 LAYERS = {
+    "AdaUnpool": Case(jaxpool.ada_unpool, ADA_UNPOOL, arrays=(POOLED, X)),
     "AdaptiveAvgPool": sized(jaxpool.adaptive_avg_pool),
     "AdaptiveMaxPool": sized(jaxpool.adaptive_max_pool, return_indices=True),
     "AdaptiveMinPool": sized(jaxpool.adaptive_min_pool, return_indices=True),
@@ -78,12 +96,42 @@ LAYERS = {
         jaxpool.avg_pool, WINDOW | {"count_include_pad": False, "divisor_override": 5}
     ),
     "AvgUnpool": Case(jaxpool.avg_unpool, UNPOOL),
+    "BlurPool": Case(
+        jaxpool.blur_pool,
+        {
+            "strides": (1, 2),
+            "filter_size": 4,
+            "padding_mode": "circular",
+            "axes": (1, 2),
+        },
+        {},
+    ),
+    "CombinedPool": Case(
+        jaxpool.combined_pool, WINDOW | {"pools": ("max", "min"), "mode": "mean"}
+    ),
+    "DetailPreservingPool": Case(jaxpool.detail_preserving_pool, WINDOW | DETAIL),
+    "EDSCWPool": Case(jaxpool.edscw_pool, WINDOW | {"gradient": "paper"}),
     "GlobalAvgMaxPool": whole(jaxpool.global_avg_max_pool, mode="concat"),
     "GlobalAvgPool": whole(jaxpool.global_avg_pool),
     "GlobalMaxPool": whole(jaxpool.global_max_pool),
     "GlobalMinPool": whole(jaxpool.global_min_pool),
     "GlobalSumPool": whole(jaxpool.global_sum_pool),
+    "IDWPool": Case(jaxpool.idw_pool, WINDOW | {"eps": 0.5, "gradient": "paper"}),
+    "LocalImportancePool": Case(
+        jaxpool.local_importance_pool, WINDOW, arrays=(X, X[..., :1] ** 2)
+    ),
     "LpPool": Case(jaxpool.lp_pool, WINDOW | {"p": 3.0, "mean": True}),
+    "MaxBlurPool": Case(
+        jaxpool.max_blur_pool,
+        {
+            "window_shape": (2, 3),
+            "strides": (1, 2),
+            "padding": 1,
+            "filter_size": 2,
+            "padding_mode": "edge",
+            "axes": (2, 1),
+        },
+    ),
     "MaxPool": Case(jaxpool.max_pool, WINDOW | {"return_indices": True}),
     "MaxUnpool": Case(
         jaxpool.max_unpool,
@@ -93,20 +141,44 @@ LAYERS = {
     ),
     "MedianPool": Case(jaxpool.median_pool, WINDOW | {"even": "mean"}),
     "MinPool": Case(jaxpool.min_pool, WINDOW | {"return_indices": True}),
-    "SoftPool": Case(jaxpool.soft_pool, WINDOW | {"temperature": 0.5}),
+    "PolyphasePool": Case(
+        jaxpool.polyphase_pool, POLYPHASE | {"return_phase": True}, {}
+    ),
+    "SoftPool": Case(
+        jaxpool.soft_pool, WINDOW | {"temperature": 0.5, "gradient": "paper"}
+    ),
+    "SpectralPool": Case(
+        jaxpool.spectral_pool,
+        {"output_shape": (3, 2), "axes": (2, 1), "scale": "ortho"},
+        {"output_shape": (4, 3)},
+    ),
+    "StripPool": Case(jaxpool.strip_pool, {"axes": (2, 1), "empty": -1.0}, {}),
+    "Subsample": Case(
+        jaxpool.subsample,
+        {"strides": (2, 3), "offset": (1, 2), "axes": (2, 1)},
+        {"strides": (2, 2)},
+    ),
     "SumPool": Case(jaxpool.sum_pool, WINDOW),
+    "TopKAvgPool": Case(
+        jaxpool.topk_avg_pool, WINDOW | {"k": 3}, {"window_shape": (2, 2), "k": 2}
+    ),
+    "WaveletPool": Case(
+        jaxpool.wavelet_pool,
+        WAVELET | {"gradient": "exact"},
+        {},
+        at_default=("gradient",),
+    ),
 }
-WINDOWED = [name for name, case in LAYERS.items() if "strides" in case.options]
-# Those with parameters are tested in test_learned.py, random ones in test_random.py.
-ELSEWHERE = {"GeMPool", "GlobalGeMPool", "GlobalLSEPool", "LSEPool", "PowerAvgPool"}
-ELSEWHERE |= {"FractionalMaxPool"}
-BASES = {"GeM", "LSE", "Random"}
-INPUTS = {
-    "x",
-    "y",
-    "indices",
-    "where",
-}  # arguments of the functions that go to a layer's call
+WINDOWED = [name for name, case in LAYERS.items() if "padding" in case.options]
+# With parameters: test_learned.py; random: test_random.py; of convolutions:
+# test_convolutional.py.
+ELSEWHERE = {"AdaPool", "DPP", "GatedPool", "GeMPool", "GlobalGeMPool", "GlobalLSEPool"}
+ELSEWHERE |= {"LSEPool", "MixedPool", "PowerAvgPool", "RankPool", "TreePool"}
+ELSEWHERE |= {"FractionalMaxPool", "RandomMixedPool", "RandomPool", "S3Pool"}
+ELSEWHERE |= {"StochasticPool", "LIP", "SPBlock", "SimplifiedLIP", "StripPooling"}
+BASES = {"Block", "Convolution", "GeM", "LSE", "Random"}
+# Arguments of the functions that go to a layer's call.
+INPUTS = {"x", "y", "indices", "logits", "phase", "reference", "where"}
 SYSTEMS = {"nnx": jaxpool.nnx, "linen": jaxpool.linen}
 
 every_layer = pytest.mark.parametrize("name", LAYERS)
@@ -120,8 +192,18 @@ def exports(module):
 
 
 def parameters(function, leave_out):
-    found = inspect.signature(function).parameters.values()
-    return [p for p in found if p.name not in leave_out]
+    """By name: the order means nothing, as all but one are keyword-only."""
+    found = inspect.signature(function).parameters
+    return {name: found[name] for name in sorted(found) if name not in leave_out}
+
+
+def listed(options):
+    """The options with lists for tuples."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
+
+
+def total(y):
+    return sum(leaf.sum() for leaf in jax.tree.leaves(y))
 
 
 def call(layer, *arrays, **inputs):
@@ -134,6 +216,11 @@ def masked(case):
     """The mask as keyword, for a function that has one."""
     has_mask = "where" in inspect.signature(case.function).parameters
     return {"where": WHERE} if has_mask else {}
+
+
+def required(case):
+    """What the function must be given: as the layer, and a beta where it has one."""
+    return {**case.few, "beta": 0.5} if "beta" in case.options else dict(case.few)
 
 
 def assert_same(got, expected):
@@ -158,24 +245,37 @@ def test_constructor_is_the_functions(system, name):
     case = LAYERS[name]
     layer = getattr(SYSTEMS[system], name)
     expected = parameters(case.function, INPUTS)
-    # Names, order, kinds, defaults and annotations.
-    assert parameters(layer.__init__, {"self", "parent", "name"}) == expected
-    assert {p.name for p in expected} == set(case.options)
-    assert all(p.default != case.options[p.name] for p in expected)
+    got = parameters(layer.__init__, {"self", "parent", "name"})
+    assert set(got) == set(expected) == set(case.options)
+    if name == "AdaUnpool":  # as its pool, it has a beta of its own to start with
+        assert got.pop("beta").default == 0.5 and expected.pop("beta")
+    assert got == expected  # names, kinds, defaults and annotations
+    at_default = {n for n, p in got.items() if p.default == case.options[n]}
+    assert at_default == set(case.at_default)
 
 
 @every_layer
-@either_system
-def test_output_is_the_functions(system, name):
+def test_output_is_the_functions(name):
     case = LAYERS[name]
-    layer = getattr(SYSTEMS[system], name)
-    got = call(layer(**case.few), *case.arrays)
-    assert_same(got, case.function(*case.arrays, **case.few))
-    got = call(layer(**case.options), *case.arrays, **masked(case))
-    assert_same(got, case.function(*case.arrays, **case.options, **masked(case)))
+    few, where = required(case), masked(case)
+    makers = [getattr(system, name) for system in SYSTEMS.values()]
+
+    @jax.jit
+    def outputs(*arrays):
+        plain = [call(make(**case.few), *arrays) for make in makers]
+        given = [call(make(**case.options), *arrays, **where) for make in makers]
+        plain.append(case.function(*arrays, **few))
+        given.append(case.function(*arrays, **case.options, **where))
+        return plain, given
+
+    for of_nnx, of_linen, expected in outputs(*case.arrays):
+        assert_same(of_nnx, expected)
+        assert_same(of_linen, expected)
     narrow = jnp.bfloat16
     x, *rest = case.arrays
-    assert jax.eval_shape(layer(**case.few), x.astype(narrow), *rest).dtype == narrow
+    for make in makers:
+        got = jax.eval_shape(make(**case.few), x.astype(narrow), *rest)
+        assert {leaf.dtype for leaf in jax.tree.leaves(got)} == {jnp.dtype(narrow)}
 
 
 @either_system
@@ -192,17 +292,17 @@ def test_constructor_shows_types(system):
 def test_wrong_arguments(system, name):
     case = LAYERS[name]
     layer = getattr(SYSTEMS[system], name)
-    for required in case.few:
-        with pytest.raises(TypeError, match=required):
-            layer()
+    for missing in case.few:
+        with pytest.raises(TypeError, match=f"'{missing}'"):
+            layer(**{k: v for k, v in case.few.items() if k != missing})
     with pytest.raises(TypeError, match="stride"):
         layer(**case.few, stride=2)
     # linen's second positional argument is `parent`, which is checked.
     with pytest.raises((TypeError, ValueError), match=r"positional|parent must be"):
-        layer(*case.few.values(), (2, 2))
+        layer(*list(case.few.values())[:1], (2, 2), **dict(list(case.few.items())[1:]))
     if name in WINDOWED:
         with pytest.raises(TypeError, match=r"write \(2, 2\)"):
-            call(layer(2), X)
+            call(layer(**{**case.few, "window_shape": 2}), *case.arrays)
 
 
 @every_layer
@@ -224,7 +324,8 @@ def test_help(system, name):
 def test_copies(system, name):
     case = LAYERS[name]
     layer = getattr(SYSTEMS[system], name)(**case.options)
-    expected = call(layer, *case.arrays, **masked(case))
+    run = functools.partial(call, **masked(case))
+    expected = jax.eval_shape(functools.partial(run, layer), *case.arrays)
     for copied in (
         pickle.loads(pickle.dumps(layer)),
         copy.copy(layer),
@@ -232,14 +333,17 @@ def test_copies(system, name):
         layer.clone() if system == "linen" else nnx.clone(layer),
     ):
         assert type(copied) is type(layer) and copied is not layer
-        assert_same(call(copied, *case.arrays, **masked(case)), expected)
+        assert {k: getattr(copied, k) for k in case.options} == case.options
+        got = jax.eval_shape(functools.partial(run, copied), *case.arrays)
+        assert got == expected
 
 
 @every_windowed_layer
 @either_system
 def test_lists_become_tuples(system, name):
     layer = getattr(SYSTEMS[system], name)
-    lists = layer([2, 2], padding=([0, 1], [1, 0]), axes=[1, 2])
+    few = {**LAYERS[name].few, "window_shape": [2, 2]}
+    lists = layer(**few, padding=([0, 1], [1, 0]), axes=[1, 2])
     assert lists.window_shape == (2, 2) and lists.axes == (1, 2)
     assert lists.padding == ((0, 1), (1, 0))
     hash(lists)
@@ -257,6 +361,44 @@ def test_fields_of_a_subclass_stay_with_it(system):
     assert_same(call(Scaled((2, 2)), X), expected)
 
 
+INPUT_OF = {
+    "PolyphasePool": {"phase": np.array([3, 0])},
+    "DetailPreservingPool": {"reference": np.float32(0.5)},
+}
+
+
+@pytest.mark.parametrize("name", INPUT_OF)
+def test_inputs_of_the_call(name):
+    case, more = LAYERS[name], INPUT_OF[name]
+    layers = [getattr(system, name)(**case.few) for system in SYSTEMS.values()]
+
+    @jax.jit
+    def outputs(x):
+        expected = case.function(x, **case.few, **more)
+        return expected, [call(layer, x, **more) for layer in layers]
+
+    expected, got = outputs(X)
+    for y in got:
+        assert_same(y, expected)
+    assert (expected != case.function(X, **case.few)).any()
+
+
+def test_gradient_of_the_paper():
+    def gradient(pool):
+        return jax.grad(lambda x: (call(pool, x) ** 2).sum())
+
+    @jax.jit
+    def gradients(x):
+        exact = gradient(jaxpool.wavelet_pool)(x)
+        options = {"gradient": "paper"}
+        layers = [s.WaveletPool(**options) for s in SYSTEMS.values()]
+        return exact, [gradient(layer)(x) for layer in layers]
+
+    exact, (of_nnx, of_linen) = gradients(X)
+    assert (of_nnx != exact).any()
+    np.testing.assert_array_equal(of_nnx, of_linen)
+
+
 # --- In Flax --------------------------------------------------------------------------
 
 
@@ -266,18 +408,17 @@ def test_nnx_transformations(name):
     layer = getattr(jaxpool.nnx, name)(**case.few)
     traces = []
 
-    def total(layer, *arrays):
-        return layer(*arrays).sum()
-
     @nnx.jit
     def step(layer, arrays):
         traces.append(layer)
         # nnx.vmap(layer) itself would refuse the keyword-only `where`.
         axes = (None, *(0 for _ in arrays))
         y = nnx.vmap(lambda layer, *a: layer(*a), in_axes=axes)(layer, *arrays)
-        dlayer, dx = nnx.grad(total, argnums=(0, 1))(layer, *arrays)
-        expected = jax.value_and_grad(lambda *a: case.function(*a, **case.few).sum())
-        return (y.sum(), dx), expected(*arrays), dlayer
+        loss = nnx.grad(lambda layer, *a: total(layer(*a)), argnums=(0, 1))
+        dlayer, dx = loss(layer, *arrays)
+        few = required(case)
+        expected = jax.value_and_grad(lambda *a: total(case.function(*a, **few)))
+        return (total(y), dx), expected(*arrays), dlayer
 
     got, expected, dlayer = step(layer, case.arrays)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5), got, expected)
@@ -285,8 +426,7 @@ def test_nnx_transformations(name):
 
     graphdef, state = nnx.split(layer)
     assert not jax.tree.leaves(state)
-    lists = {k: list(v) for k, v in case.few.items()}
-    for same in (nnx.merge(graphdef, state), type(layer)(**lists)):
+    for same in (nnx.merge(graphdef, state), type(layer)(**listed(case.few))):
         assert_same(step(same, case.arrays)[0], got)
     assert len(traces) == 1
 
@@ -320,7 +460,7 @@ def test_linen_sees_every_call(name, key):
 @every_layer
 def test_linen_modules_are_values(name):
     few = LAYERS[name].few
-    lists = {k: list(v) for k, v in few.items()}
+    lists = listed(few)
     layer = getattr(jaxpool.linen, name)
     other = layer(**few, axes=(0, 1))
     assert layer(**few) == layer(**lists) != other
@@ -328,15 +468,21 @@ def test_linen_modules_are_values(name):
     assert layer(**few).clone(axes=(0, 1)) == other
 
 
-@pytest.mark.parametrize("name, option", [("SoftPool", "temperature"), ("LpPool", "p")])
+LEARNABLE = [("SoftPool", "temperature"), ("LpPool", "p"), ("AdaUnpool", "beta")]
+LEARNABLE += [("DetailPreservingPool", "alpha"), ("DetailPreservingPool", "lam")]
+
+
+@pytest.mark.parametrize("name, option", LEARNABLE)
 def test_nnx_parameter_as_option(name, option):
     """An option that may be an array is learned where it is given as a parameter."""
-    function = LAYERS[name].function
-    values = jnp.array([0.5, 1.0, 2.0])
+    function, arrays = LAYERS[name].function, LAYERS[name].arrays
+    window = {"window_shape": (2, 2)}
+    values = jnp.array([0.5, 0.75, 1.0])
     layer = getattr(jaxpool.nnx, name)((2, 2), **{option: nnx.Param(values)})
-    got = nnx.jit(nnx.grad(lambda layer: layer(X).sum()))(layer)
-    expected = jax.jit(jax.grad(lambda v: function(X, (2, 2), **{option: v}).sum()))
-    np.testing.assert_allclose(got[option][...], expected(values), 1e-5)
+    got = nnx.jit(nnx.grad(lambda layer: (layer(*arrays) ** 2).sum()))(layer)
+    y = functools.partial(function, *arrays, **window)
+    expected = jax.jit(jax.grad(lambda v: (y(**{option: v}) ** 2).sum()))
+    np.testing.assert_allclose(got[option][...], expected(values), 1e-4)
 
 
 # --- Imports --------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import errors, nnx
+from flax import errors, linen, nnx
 from transforms import tie_free
 
 import jaxpool
@@ -15,11 +15,21 @@ import jaxpool.linen
 import jaxpool.nnx
 
 X = tie_free((2, 9, 8, 3))
-# Each layer: its function, its options, and one that makes an output larger.
+# Each layer: its function and its options.
 LAYERS = {
     "FractionalMaxPool": (
         jaxpool.fractional_max_pool,
         {"window_shape": (2, 3), "output_shape": (5, 4)},
+    ),
+    "RandomMixedPool": (
+        jaxpool.random_mixed_pool,
+        {"window_shape": (2, 1), "per": "region", "alpha": 0.25},
+    ),
+    "RandomPool": (jaxpool.random_pool, {"window_shape": (2, 1), "strides": 2}),
+    "S3Pool": (jaxpool.s3_pool, {"window_shape": (2, 1), "grid": (4, 1)}),
+    "StochasticPool": (
+        jaxpool.stochastic_pool,
+        {"window_shape": (2, 1), "sampling": "uniform", "value": "avg"},
     ),
 }
 every_layer = pytest.mark.parametrize("name", LAYERS)
@@ -46,12 +56,58 @@ def test_constructor_is_the_functions(name):
         assert [p for p in found if p not in own] == expected
 
 
+class Key(linen.Module):
+    """Draws the key that a layer in its place draws."""
+
+    def __call__(self):
+        return self.make_rng("pool")
+
+
 @every_layer
-def test_deterministic_is_the_inference_of_the_function(name):
-    expected = function(name)(X)
-    layer = of(jaxpool.nnx, name, deterministic=True)  # without a stream
+def test_both_systems_equal_the_function(name):
+    pool, make_nnx, make_linen = (
+        function(name),
+        functools.partial(of, jaxpool.nnx, name),
+        functools.partial(of, jaxpool.linen, name),
+    )
+    where = np.ones((9, 8, 1), bool)
+    where[4] = False
+    rngs = {"pool": jax.random.key(3)}
+
+    @jax.jit
+    def inference(x):
+        layers = make_nnx(deterministic=True), make_linen(deterministic=True)
+        of_nnx = layers[0](x, where=where)
+        return of_nnx, layers[1].apply({}, x, where=where), pool(x, where=where)
+
+    @jax.jit
+    def training(x):
+        of_nnx = make_nnx(rngs=nnx.Rngs(pool=1))(x)
+        of_linen = make_linen(deterministic=False).apply({}, x, rngs=rngs)
+        keys = nnx.Rngs(pool=1)["pool"].fork()(), Key().apply({}, rngs=rngs)
+        return (of_nnx, of_linen), [pool(x, key=key) for key in keys]
+
+    dirty = np.where(where, X, np.float32(np.nan))
+    *got, expected = inference(dirty)
+    assert jnp.isfinite(expected).all()
+    for y in got:
+        np.testing.assert_array_equal(y, expected)
+    got, drawn = training(X)
+    for y, expected in zip(got, drawn, strict=True):
+        np.testing.assert_array_equal(y, expected)
+    assert (drawn[0] != drawn[1]).any()
+
+
+# --- What all have in common, shown by one --------------------------------------------
+
+SOME = "FractionalMaxPool"
+
+
+def test_deterministic_is_the_inference_of_the_function():
+    expected = function(SOME)(X)
+    layer = of(jaxpool.nnx, SOME, deterministic=True)  # without a stream
     np.testing.assert_array_equal(layer(X), expected)
-    layer = of(jaxpool.nnx, name, rngs=nnx.Rngs(pool=0))
+    layer = of(jaxpool.nnx, SOME, rngs=nnx.Rngs(pool=0))
     np.testing.assert_array_equal(layer(X, deterministic=True), expected)
     layer.eval()
     np.testing.assert_array_equal(layer(X), expected)
@@ -59,39 +115,36 @@ def test_deterministic_is_the_inference_of_the_function(name):
     assert (layer(X) != expected).any()
     view = nnx.view(layer, deterministic=True)
     np.testing.assert_array_equal(view(X), expected)
-    layer = of(jaxpool.linen, name)
+    layer = of(jaxpool.linen, SOME)
     y = layer.apply({}, X, deterministic=True)
     np.testing.assert_array_equal(y, expected)
-    layer = of(jaxpool.linen, name, deterministic=True)
+    layer = of(jaxpool.linen, SOME, deterministic=True)
     np.testing.assert_array_equal(layer.apply({}, X), expected)
 
 
-@every_layer
-def test_nnx_draws_from_its_stream(name):
-    layer = of(jaxpool.nnx, name, rngs=nnx.Rngs(0, pool=1))
-    same = of(jaxpool.nnx, name, rngs=nnx.Rngs(pool=1)["pool"])
+def test_nnx_draws_from_its_stream():
+    layer = of(jaxpool.nnx, SOME, rngs=nnx.Rngs(0, pool=1))
+    same = of(jaxpool.nnx, SOME, rngs=nnx.Rngs(pool=1)["pool"])
     first, second = layer(X), layer(X)
     assert (first != second).any()
     np.testing.assert_array_equal(same(X), first)
-    expected = function(name)(X, key=nnx.Rngs(pool=1)["pool"].fork()())
+    expected = function(SOME)(X, key=nnx.Rngs(pool=1)["pool"].fork()())
     np.testing.assert_array_equal(first, expected)
     # A stream of the call takes its place.
     given = layer(X, rngs=nnx.Rngs(pool=5))
     np.testing.assert_array_equal(given, same(X, rngs=nnx.Rngs(pool=5)["pool"]))
 
 
-@every_layer
-def test_nnx_under_jit(name):
-    layer = of(jaxpool.nnx, name, rngs=nnx.Rngs(pool=1))
-    other = of(jaxpool.nnx, name, rngs=nnx.Rngs(pool=1))
+def test_nnx_under_jit():
+    layer = of(jaxpool.nnx, SOME, rngs=nnx.Rngs(pool=1))
+    other = of(jaxpool.nnx, SOME, rngs=nnx.Rngs(pool=1))
     step = nnx.jit(lambda layer, x: layer(x))
     for _ in range(2):  # the count goes on
         np.testing.assert_array_equal(step(layer, X), other(X))
 
 
-@every_layer
-def test_linen_draws_from_its_stream(name):
-    layer = of(jaxpool.linen, name, deterministic=False)
+def test_linen_draws_from_its_stream():
+    layer = of(jaxpool.linen, SOME, deterministic=False)
 
     @jax.jit
     def apply(seed):
@@ -102,26 +155,13 @@ def test_linen_draws_from_its_stream(name):
     with pytest.raises(errors.InvalidRngError, match="pool"):
         layer.apply({}, X)
     with pytest.raises(ValueError, match="deterministic"):
-        of(jaxpool.linen, name).apply({}, X)
+        of(jaxpool.linen, SOME).apply({}, X)
 
 
-@every_layer
-def test_masks_go_through(name):
-    where = np.ones((9, 8, 1), bool)
-    where[4] = False
-    dirty = np.where(where, X, np.float32(np.nan))
-    for layer in (
-        of(jaxpool.nnx, name, deterministic=True),
-        of(jaxpool.linen, name, deterministic=True),
-    ):
-        assert jnp.isfinite(layer(dirty, where=where)).all()
-
-
-@every_layer
-def test_wrong_streams(name):
+def test_wrong_streams():
     with pytest.raises(TypeError, match=r"`rngs` must be an nnx\.Rngs or nnx\.RngSt"):
-        of(jaxpool.nnx, name, rngs=jax.random.key(0))
+        of(jaxpool.nnx, SOME, rngs=jax.random.key(0))
     with pytest.raises(ValueError, match="`rngs` must be given"):
-        of(jaxpool.nnx, name)(X)
+        of(jaxpool.nnx, SOME)(X)
     with pytest.raises(ValueError, match="`deterministic` must be given"):
-        of(jaxpool.nnx, name, deterministic=None)(X)
+        of(jaxpool.nnx, SOME, deterministic=None)(X)

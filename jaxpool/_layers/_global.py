@@ -13,6 +13,7 @@ from .._global import (
     global_min_pool,
     global_sum_pool,
 )
+from .._strip import strip_pool
 from ._base import Layer
 
 
@@ -104,3 +105,28 @@ class GlobalAvgMaxPool(Global):
 
     _pool = staticmethod(global_avg_max_pool)
     mode: Literal["mean", "add", "concat"] = "mean"
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class StripPool(Layer):
+    """Averages over every row, and over every column.
+
+    The arguments are the options of `jaxpool.strip_pool`. `SPBlock` and `StripPooling`
+    learn from these.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxpool.nnx
+      >>> rows, columns = jaxpool.nnx.StripPool()(jnp.arange(6.0).reshape(2, 3, 1))
+      >>> rows[:, 0, 0], columns[0, :, 0]
+      (Array([1., 4.], dtype=float32), Array([1.5, 2.5, 3.5], dtype=float32))
+    """
+
+    _pool = staticmethod(strip_pool)
+    axes: tuple[int, ...] = (-3, -2)
+    empty: float = 0.0
+
+    def __call__(
+        self, x: ArrayLike, *, where: ArrayLike | None = None
+    ) -> tuple[jax.Array, ...]:
+        """Pools x, to one array per axis; elements with `where` False take no part."""
+        return self._call(x, where=where)

@@ -1,9 +1,16 @@
 """Bodies of the layers that draw random numbers, from the stream `"pool"`."""
 
 from dataclasses import dataclass, field
+from typing import Literal
+
+from jax.typing import ArrayLike
 
 from .._fractional import fractional_max_pool
+from .._mixed import random_mixed_pool
+from .._stochastic import random_pool, s3_pool, stochastic_pool
+from .._window import Padding, PerAxis
 from ._base import Layer
+from ._windowed import Windowed
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -40,3 +47,91 @@ class FractionalMaxPool(Random):
     axes: tuple[int, ...] | None = None
     empty: float = 0.0
     return_indices: bool = False
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class StochasticPool(Random, Windowed):
+    """Draws an element of every window, by default in proportion to its value.
+
+    The arguments are the options of `jaxpool.stochastic_pool`. Where it is
+    `deterministic` (the argument of the constructor or of the call; in nnx
+    `model.eval()` sets it), it gives the expectation; else it draws from the stream
+    `"pool"`.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxpool.nnx
+      >>> from flax import nnx
+      >>> layer = jaxpool.nnx.StochasticPool((2,), rngs=nnx.Rngs(pool=0))
+      >>> x = jnp.array([1.0, 3.0, 0.0, 2.0])[:, None]
+      >>> layer(x)[1, 0], layer(x, deterministic=True)[:, 0]
+      (Array(2., dtype=float32), Array([2.5, 2. ], dtype=float32))
+    """
+
+    _pool = staticmethod(stochastic_pool)
+    sampling: Literal["multinomial", "uniform"] = "multinomial"
+    value: Literal["sample", "max", "avg"] = "sample"
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class RandomPool(Random, Windowed):
+    """Draws an element of every window, each with the same probability.
+
+    The arguments are the options of `jaxpool.random_pool`. Where it is `deterministic`
+    (the argument of the constructor or of the call; in nnx `model.eval()` sets it), it
+    gives the average; else it draws from the stream `"pool"`.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxpool.nnx
+      >>> from flax import nnx
+      >>> layer = jaxpool.nnx.RandomPool((2,), rngs=nnx.Rngs(pool=0))
+      >>> x = jnp.array([1.0, 3.0, 5.0, 5.0])[:, None]
+      >>> layer(x)[1, 0], layer(x, deterministic=True)[:, 0]
+      (Array(5., dtype=float32), Array([2., 5.], dtype=float32))
+    """
+
+    _pool = staticmethod(random_pool)
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class S3Pool(Random, Windowed):
+    """Max pooling with stride 1, then a random choice of its rows and columns.
+
+    The arguments are the options of `jaxpool.s3_pool`. Where it is `deterministic` (the
+    argument of the constructor or of the call; in nnx `model.eval()` sets it), it
+    averages disjoint windows of the maxima; else it draws from the stream `"pool"`.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxpool.nnx
+      >>> from flax import nnx
+      >>> layer = jaxpool.nnx.S3Pool((2,), rngs=nnx.Rngs(pool=0))
+      >>> x = jnp.array([1.0, 3.0, 5.0, 5.0])[:, None]
+      >>> layer(x)[1, 0], layer(x, deterministic=True)[:, 0]
+      (Array(5., dtype=float32), Array([4., 5.], dtype=float32))
+    """
+
+    _pool = staticmethod(s3_pool)
+    padding: Padding = "SAME"
+    grid: PerAxis | None = None
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class RandomMixedPool(Random, Windowed):
+    """Takes the maximum or the average of every window, at random.
+
+    The arguments are the options of `jaxpool.random_mixed_pool`. Where it is
+    `deterministic` (the argument of the constructor or of the call; in nnx
+    `model.eval()` sets it), it gives the expectation; else it draws from the stream
+    `"pool"`.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxpool.nnx
+      >>> from flax import nnx
+      >>> layer = jaxpool.nnx.RandomMixedPool((2,), rngs=nnx.Rngs(pool=0))
+      >>> x = jnp.array([1.0, 3.0, 2.0, 2.0])[:, None]
+      >>> layer(x)[1, 0], layer(x, deterministic=True)[:, 0]
+      (Array(2., dtype=float32), Array([2.5, 2. ], dtype=float32))
+    """
+
+    _pool = staticmethod(random_mixed_pool)
+    per: Literal["layer", "channel", "region"] = "channel"
+    alpha: float | ArrayLike = 0.5

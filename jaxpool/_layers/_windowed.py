@@ -9,13 +9,14 @@ from jax.typing import ArrayLike
 from .._mean import avg_pool, sum_pool
 from .._norm import lp_pool
 from .._order import max_pool, median_pool, min_pool
+from .._rank import topk_avg_pool
 from .._weighted import soft_pool
 from .._window import Padding, PerAxis
 from ._base import Layer
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class Windowed(Layer):
+class OfWindows(Layer):
     """The options that every windowed pool has."""
 
     window_shape: tuple[int, ...] = field(kw_only=False)
@@ -25,6 +26,11 @@ class Windowed(Layer):
     ceil_mode: bool = False
     axes: tuple[int, ...] | None = None
     empty: float = 0.0
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class Windowed(OfWindows):
+    """A windowed pool that is called with an array, and perhaps a mask."""
 
     def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
         """Pools x; elements with `where` False take no part."""
@@ -146,6 +152,23 @@ class MedianPool(Windowed):
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
+class TopKAvgPool(Windowed):
+    """Averages the k largest elements of every window.
+
+    The arguments are the options of `jaxpool.topk_avg_pool`.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxpool.nnx
+      >>> layer = jaxpool.nnx.TopKAvgPool((3,), k=2)
+      >>> layer(jnp.array([3.0, 9.0, 1.0, 4.0, 4.0, 0.0])[:, None])[:, 0]
+      Array([6., 4.], dtype=float32)
+    """
+
+    _pool = staticmethod(topk_avg_pool)
+    k: int
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
 class SoftPool(Windowed):
     """Averages every window with softmax weights of its own elements.
 
@@ -160,3 +183,4 @@ class SoftPool(Windowed):
 
     _pool = staticmethod(soft_pool)
     temperature: float | ArrayLike = 1.0
+    gradient: Literal["exact", "paper"] = "exact"

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from .. import POOLS
 from ._files import DemoError, output_folder, write_all
+from ._modes import MODES
 
 PROGRAM = "python -m jaxpool.demo"
 RESULTS, GALLERY = "results.json", "gallery.png"
@@ -56,9 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def list_modes() -> str:
     """Lists the pooling modes, one a line, with what each of them does."""
-    width = max(map(len, POOLS))
+    width = max(map(len, MODES))
     lines = []
-    for mode, pool in POOLS.items():
+    for mode, pool in MODES.items():
         summary = (pool.__doc__ or "").strip().partition("\n")[0]
         lines.append(f"{mode:{width}}  {summary}".rstrip())
     return "\n".join(lines)
@@ -112,7 +113,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         nargs="+",
         action="extend",
         metavar="MODE",
-        help="modes to compare, separated by commas or spaces (default: all)",
+        help="modes to compare, separated by commas or spaces; all for every mode of "
+        "--list (default: those in jaxpool.POOLS)",
     )
     add(
         "--seeds",
@@ -156,9 +158,11 @@ def _words(option: str, arguments: list[str]) -> list[str]:
 
 
 def _modes(names: list[str]) -> list[str]:
+    if names == ["all"]:
+        return list(MODES)
     for name in names:
-        if name not in POOLS:
-            known = ", ".join(POOLS)
+        if name not in MODES:
+            known = ", ".join(MODES)
             raise DemoError(f"--pools: unknown mode {name!r}; the modes are {known}")
     return names
 
@@ -286,7 +290,10 @@ def _describe(options: argparse.Namespace, digits: Any) -> dict[str, Any]:
         },
         "training": {
             "network": _training.describe_network(),
-            "pool_window": _training.WINDOW,
+            "pool_window": {
+                "window_shape": _training.WINDOW_SHAPE,
+                "strides": "the window",
+            },
             "seeds": options.seeds,
             "epochs": options.epochs,
             "batch_size": options.batch_size,

@@ -20,10 +20,10 @@ from matplotlib.patches import Rectangle
 from PIL import Image, ImageOps
 from sklearn import datasets
 
-from .. import POOLS
 from ._files import DemoError
+from ._modes import MODES
 
-WINDOW_SHAPE = (6, 6)
+WINDOW_SHAPE = (4, 4)
 # Pixel values run from 0 to 10: enough for the exponential modes to tell them apart.
 LARGEST = 10.0
 LONGEST_SIDE = 240
@@ -94,7 +94,7 @@ def view(mode: str, photo: np.ndarray) -> View:
     """Pools a photograph, and differentiates the sum of the output by its pixels."""
 
     def probe(x):
-        y = POOLS[mode](x, WINDOW_SHAPE)
+        y = MODES[mode](x, WINDOW_SHAPE)
         return y.sum(), y
 
     pixels = LARGEST * photo

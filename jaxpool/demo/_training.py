@@ -4,7 +4,6 @@ Every mode starts from the same weights and sees the same batches for a given se
 that two modes differ by their pooling alone.
 """
 
-import functools
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -16,9 +15,9 @@ import optax
 from flax import nnx
 from sklearn import datasets
 
-from .. import POOLS
+from ._modes import MODES
 
-WINDOW: dict[str, Any] = {"window_shape": (2, 2), "strides": 2, "padding": "VALID"}
+WINDOW_SHAPE = (2, 2)
 FEATURES = (16, 32)
 LEARNING_RATE = 3e-3
 TIMING_ROUNDS = 15
@@ -80,7 +79,10 @@ class Trainer(NamedTuple):
 
 def make_trainer(mode: str, steps: int) -> Trainer:
     """Builds the network of `mode`, to be trained for `steps` steps."""
-    pool = functools.partial(POOLS[mode], **WINDOW)
+
+    def pool(x):
+        return MODES[mode](x, WINDOW_SHAPE)
+
     optimizer = optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, steps))
     graph, _ = nnx.split(nnx.eval_shape(lambda: PooledNet(pool, rngs=nnx.Rngs(0))))
 
@@ -209,11 +211,5 @@ def summarise(runs: Sequence[Run]) -> dict[str, Any]:
 
 def describe_network() -> str:
     """Names the layers of `PooledNet`, and the window of its pools."""
-    size, strides, padding = (
-        WINDOW["window_shape"],
-        WINDOW["strides"],
-        WINDOW["padding"],
-    )
     stages = "".join(f"conv 3x3 ({n}), ReLU, pool; " for n in FEATURES)
-    window = "x".join(map(str, size))
-    return f"{stages}dense (10); pool: {window}, stride {strides}, {padding}"
+    return f"{stages}dense (10); pool: {'x'.join(map(str, WINDOW_SHAPE))}"
