@@ -94,6 +94,12 @@ def test_average_and_maximum(mode):
     np.testing.assert_allclose(vjp(cotangent)[0], dx, 1e-5, 1e-7)
 
 
+def test_transforms_of_average_and_maximum():
+    pool = functools.partial(jaxpool.global_avg_max_pool, mode="concat")
+    options = {"order": 1, "dtypes": ("float32",), "eager_grad": False}
+    check_transforms(pool, tie_free((2, 2, 3, 2)), **options)
+
+
 def test_ties_and_nan_go_to_the_first():
     x = np.array([[1, 3, 3], [3, 0, 1]], np.float32)[..., None]
     dx = jax.grad(lambda x: jaxpool.global_max_pool(x).sum())(x)

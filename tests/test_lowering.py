@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import transforms
 from jax import lax
-from transforms import QUICK
+from transforms import QUICK, tie_free
 
 import jaxpool
 from jaxpool import _lowering
@@ -115,6 +116,29 @@ def test_rules_agree(name):
             results.append(compiled(x))
     for result in results[1:]:
         np.testing.assert_allclose(result, results[0], rtol=1e-5, atol=1e-6)
+
+
+def test_pools_that_share_a_program():
+    """Lowering, export and sharding of those whose own checks leave that out."""
+    window = {"window_shape": (2,)}
+
+    def pools(x):
+        upon = jaxpool.topk_avg_pool(x, k=1, **window)
+        found = [
+            upon,
+            jaxpool.mixed_pool(x, **window),
+            jaxpool.combined_pool(x, pools=("min", "avg"), mode="add", **window),
+            jaxpool.idw_pool(x, **window),
+            jaxpool.ada_pool(x, 0.3, **window),
+            jaxpool.ada_unpool(upon, x, 0.3, **window)[..., ::2, :],
+        ]
+        return jnp.concatenate(found, -1)
+
+    x, options = tie_free((2, 4, 1)), (True, 1e-5, 1e-6)
+    platforms = ("cpu", "cuda", "tpu")
+    transforms._check_lowering(pools, x, pools(x), platforms, True, True)
+    transforms._check_export(pools, x, (0,), platforms, *options)
+    transforms._check_sharding(pools, x, 0, *options)
 
 
 def test_force_is_undone():

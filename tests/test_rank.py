@@ -361,7 +361,9 @@ def rank_and_topk(x):
 
 @pytest.mark.parametrize("dtype, size", [("float32", 1e4), ("float16", 6e4)])
 def test_extremes_are_finite_and_within_the_window(dtype, size):
-    numbers = st.sampled_from([-size, -1.0, 0.0, 1.0, size]) | st.floats(-size, size)
+    numbers = st.sampled_from([-size, -1.0, 0.0, 1.0, size]) | st.floats(
+        -size, size, allow_subnormal=False
+    )
     arrays = hnp.arrays(np.float64, (6, 1), elements=numbers)
 
     @settings(max_examples=12, deadline=None, derandomize=True)
@@ -372,6 +374,7 @@ def test_extremes_are_finite_and_within_the_window(dtype, size):
         x = x.astype(dtype)
         ys, dx = jax.device_get(rank_and_topk(x))
         room = 4 * np.finfo(dtype).eps * np.abs(x.astype(float)).max()
+        room += np.finfo(dtype).tiny  # what is less may count as 0
         low, high = (
             f(x, (3,), strides=2, padding=1)
             for f in (oracles.min_pool, oracles.max_pool)
