@@ -30,11 +30,13 @@ from ._window import (
     check_bool,
     check_inexact,
     check_where,
+    make_window,
 )
 
 # Windows of more elements are reduced along an axis of their own: an expression per
-# element would take long to compile.
-_LARGEST_UNROLLED = 32
+# element would take long to compile, and in bfloat16 long to run: the maxima of
+# 224 -> 7 51 against 5 ms (2 cores, jax 0.10.2, 2026-11-25).
+_LARGEST_UNROLLED = 16
 
 
 class FixedWindow(NamedTuple):
@@ -552,6 +554,14 @@ def _linear(forward: Callable, transpose: Callable, t: jax.Array, axis: int, o: 
 
 def _sum(x, sizes):
     """Sums of windows, in float32 for 16-bit floats."""
+    changed = {axis: o for axis, o in sizes.items() if o != x.shape[axis]}
+    shape = tuple(x.shape[axis] // o for axis, o in changed.items())
+    divisible = all(x.shape[axis] % o == 0 for axis, o in changed.items())
+    # Large windows of equal size as a plain pool: 224 -> 7 in bfloat16, forward and
+    # gradient, 27 against 68 ms; small ones not, 14 -> 7 0.17 against 0.08.
+    if divisible and max(shape, default=0) > _LARGEST_UNROLLED:
+        window = make_window(x.shape, shape, axes=tuple(changed))
+        return _engine.reduce(_engine.widen(x), window, lax.add)
     # First axis first: its elements are whole rows.
     for axis, o, apart in _passes(x.shape, sizes):
         x = _axis_sum(apart(x), axis, o)

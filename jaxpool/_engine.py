@@ -123,13 +123,35 @@ def _sum(x, window):
     # transpose 4 against 30. Disjoint windows in one: 2x2/s2 2.4 against 3.3.
     zero = identity(lax.add, x.dtype)
     if not window.overlapping and 1 not in window.size:
-        return _reduce_window(x, window, lax.add, zero)
+        return _disjoint_sum(x, window)
     for one in reversed(window.split()):
         if one.taps == 1:
             (x,) = taps(pad(x, one, zero), one)
         else:
             x = _reduce_window(x, one, lax.add, zero)
     return x
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _disjoint_sum(x, window):
+    """Sums of disjoint windows; the gradient of a reduce-window looks at every tap.
+
+    Forward and gradient of (8, 112, 112, 64) on 2 cores: 2x2/s2 4.5 against 13 ms,
+    8x8/s8 4.6 against 216 ms (jax 0.10.2, 2026-11-25).
+    """
+    return _reduce_window(x, window, lax.add, identity(lax.add, x.dtype))
+
+
+@_disjoint_sum.defjvp
+def _disjoint_sum_jvp(window, primals, tangents):
+    (tangent,) = tangents
+    cut, zero = blocks.to_blocks(tangent, window), np.zeros((), tangent.dtype)
+    parts = (
+        (shift, cut if real.all() else jnp.where(real, cut, zero))
+        for shift, _, real in blocks.shifts(window, tangent.ndim)
+    )
+    total = blocks.window_sums(parts, window, tangent.ndim)
+    return _disjoint_sum(*primals, window), total
 
 
 def _extremum(rule, x, init, window, reducer):
