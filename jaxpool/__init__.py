@@ -14,6 +14,7 @@ from ._antialias import blur_pool as blur_pool
 from ._antialias import max_blur_pool as max_blur_pool
 from ._antialias import polyphase_pool as polyphase_pool
 from ._antialias import subsample as subsample
+from ._combined import combined_pool as combined_pool
 from ._detail import detail_preserving_pool as detail_preserving_pool
 from ._fractional import fractional_max_pool as fractional_max_pool
 from ._global import global_avg_max_pool as global_avg_max_pool
@@ -27,7 +28,6 @@ from ._indices import indices_from_tensorflow as indices_from_tensorflow
 from ._indices import indices_to_tensorflow as indices_to_tensorflow
 from ._mean import avg_pool as avg_pool
 from ._mean import sum_pool as sum_pool
-from ._mixed import combined_pool as combined_pool
 from ._mixed import gated_pool as gated_pool
 from ._mixed import mixed_pool as mixed_pool
 from ._mixed import random_mixed_pool as random_mixed_pool
@@ -41,8 +41,8 @@ from ._order import min_pool as min_pool
 from ._rank import rank_pool as rank_pool
 from ._rank import topk_avg_pool as topk_avg_pool
 from ._registry import POOLS as POOLS
+from ._s3 import s3_pool as s3_pool
 from ._stochastic import random_pool as random_pool
-from ._stochastic import s3_pool as s3_pool
 from ._stochastic import stochastic_pool as stochastic_pool
 from ._strip import strip_pool as strip_pool
 from ._transform import spectral_pool as spectral_pool

@@ -6,9 +6,10 @@ from types import MappingProxyType
 import jax
 
 from ._adapool import edscw_pool, idw_pool
+from ._combined import combined_pool
 from ._detail import detail_preserving_pool
 from ._mean import avg_pool, sum_pool
-from ._mixed import combined_pool, mixed_pool, random_mixed_pool
+from ._mixed import mixed_pool, random_mixed_pool
 from ._norm import gem_pool, lp_pool, lse_pool
 from ._order import max_pool, median_pool, min_pool
 from ._stochastic import random_pool, stochastic_pool

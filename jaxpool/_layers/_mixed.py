@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .._mixed import combined_pool
+from .._combined import combined_pool
 from ._windowed import Windowed
 
 

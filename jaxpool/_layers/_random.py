@@ -7,7 +7,8 @@ from jax.typing import ArrayLike
 
 from .._fractional import fractional_max_pool
 from .._mixed import random_mixed_pool
-from .._stochastic import random_pool, s3_pool, stochastic_pool
+from .._s3 import s3_pool
+from .._stochastic import random_pool, stochastic_pool
 from .._window import Padding, PerAxis
 from ._base import Layer
 from ._windowed import Windowed
