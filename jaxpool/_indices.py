@@ -158,6 +158,23 @@ def check_sizes(name: str, sizes: Any, least: int = 1) -> tuple[int, ...]:
     return sizes
 
 
+def sized_axes(
+    name: str, shape: Sequence[int], output_shape: Any, axes: Sequence[int] | None
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The axes of array `name` that `output_shape` sizes, ascending, and the sizes."""
+    sizes = check_sizes("output_shape", output_shape)
+    if axes is None:
+        if len(sizes) >= len(shape):
+            raise ValueError(
+                f"`output_shape` must have at most {len(shape) - 1} ints (the axes of "
+                f"{name} with shape {tuple(shape)} before its channels), got {sizes}"
+            )
+        axes = tuple(range(-len(sizes) - 1, -1))
+    axes = canonical_axes(shape, axes, len(sizes), "output_shape")
+    pairs = sorted(zip(axes, sizes, strict=True))
+    return tuple(a for a, _ in pairs), tuple(n for _, n in pairs)
+
+
 def flatten(x: jax.Array, axes: Sequence[int]) -> jax.Array:
     """`x` with its pooled axes, ascending, last and flat: `(*rest, positions)`."""
     count = len(axes)

@@ -10,7 +10,6 @@ Networks", 2015; Williams, Li, "Wavelet Pooling for Convolutional Neural Network
 
 import functools
 import math
-from collections.abc import Sequence
 from typing import Literal, TypedDict, Unpack, overload
 
 import jax
@@ -21,10 +20,9 @@ from jax.typing import ArrayLike
 
 from . import _engine
 from ._filter import elements, filter_axis, pooled_axes
+from ._indices import sized_axes
 from ._window import (
     Window,
-    as_int,
-    canonical_axes,
     check_choice,
     check_inexact,
     make_window,
@@ -75,7 +73,12 @@ def spectral_pool(
       Networks", 2015, https://arxiv.org/abs/1506.03767
     """
     x = check_inexact("x", x)
-    axes, sizes = _sized_axes(x.shape, output_shape, axes)
+    axes, sizes = sized_axes("x", x.shape, output_shape, axes)
+    if any(h > x.shape[axis] for axis, h in zip(axes, sizes, strict=True)):
+        raise ValueError(
+            f"`output_shape` must be at most the size of x with shape {x.shape} along "
+            f"axes {axes}, got {sizes}"
+        )
     check_choice("scale", scale, ("mean", "ortho"))
     with jax.named_scope("jaxpool.spectral_pool"):
         y = _engine.widen(x)
@@ -201,32 +204,6 @@ def wavelet_pool(
 # 32 to 16 up to 224 to 112 squared, the product takes 0.3 to 0.75 of its time on CPU
 # (2 cores, jax 0.10.2, float32), and its gradient 0.2 to 0.55.
 _LARGEST_MATRIX = 2**16
-
-
-def _sized_axes(shape, output_shape, axes):
-    """The axes that `output_shape` sizes, and the sizes."""
-    if isinstance(output_shape, str) or not isinstance(output_shape, Sequence):
-        raise TypeError(
-            "`output_shape` must be a tuple with one int per pooled axis, got "
-            f"{output_shape!r}"
-        )
-    sizes = tuple(as_int("output_shape", h) for h in output_shape)
-    if axes is None:
-        if len(sizes) >= len(shape):
-            raise ValueError(
-                f"`output_shape` must have at most {len(shape) - 1} ints (the axes of "
-                f"x with shape {tuple(shape)} before its channels), got {sizes}"
-            )
-        axes = tuple(range(-len(sizes) - 1, -1))
-    axes = canonical_axes(shape, axes, len(sizes), "output_shape")
-    if not sizes:
-        raise ValueError("`output_shape` must have at least one int, got ()")
-    if any(not 1 <= h <= shape[axis] for axis, h in zip(axes, sizes, strict=True)):
-        raise ValueError(
-            f"`output_shape` must lie between 1 and the size of x with shape "
-            f"{tuple(shape)} along axes {axes}, got {sizes}"
-        )
-    return axes, sizes
 
 
 def _lowest(x, axes, sizes):

@@ -18,13 +18,12 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from . import _engine
-from ._indices import check_integers, check_sizes, flatten, rows, unflatten
+from ._indices import check_integers, check_sizes, flatten, rows, sized_axes, unflatten
 from ._lowering import per_platform
 from ._window import (
     Padding,
     PerAxis,
     Window,
-    canonical_axes,
     check_array,
     check_bool,
     check_choice,
@@ -86,7 +85,7 @@ def max_unpool(
     """
     check_choice("reduce", reduce, ("set", "add", "max"))
     y = check_array("y", y, complex_ok=reduce != "max")
-    axes, sizes = _sized_axes(y.shape, output_shape, axes)
+    axes, sizes = sized_axes("y", y.shape, output_shape, axes)
     indices = _check_indices(indices, y.shape, sizes)
     with jax.named_scope("jaxpool.max_unpool"):
         dtype = y.dtype
@@ -179,21 +178,6 @@ def avg_unpool(
 
 
 # --- Checks ---------------------------------------------------------------------------
-
-
-def _sized_axes(shape, output_shape, axes):
-    """The axes that `output_shape` sizes, and the sizes, in the order of the array."""
-    sizes = check_sizes("output_shape", output_shape)
-    if axes is None:
-        if len(sizes) >= len(shape):
-            raise ValueError(
-                f"`output_shape` must have at most {len(shape) - 1} ints (the axes of "
-                f"y with shape {tuple(shape)} before its channels), got {sizes}"
-            )
-        axes = tuple(range(-len(sizes) - 1, -1))
-    axes = canonical_axes(shape, axes, len(sizes), "output_shape")
-    pairs = sorted(zip(axes, sizes, strict=True))
-    return tuple(a for a, _ in pairs), tuple(n for _, n in pairs)
 
 
 def _check_indices(given, shape, sizes):

@@ -345,7 +345,7 @@ X = np.zeros((2, 6, 6, 3), np.float32)
     [
         (lambda: spectral_pool(X, 3), TypeError, "`output_shape` must be a tuple"),
         (lambda: spectral_pool(X, (3.0, 2)), TypeError, "`output_shape` must hold"),
-        (lambda: spectral_pool(X, ()), ValueError, "`output_shape` must have at least"),
+        (lambda: spectral_pool(X, ()), ValueError, "`output_shape` must hold ints"),
         (
             lambda: spectral_pool(X, (2,) * 4),
             ValueError,
@@ -354,10 +354,14 @@ X = np.zeros((2, 6, 6, 3), np.float32)
         (
             lambda: spectral_pool(X, (7, 2)),
             ValueError,
-            r"`output_shape` must lie between 1 and the size of x with shape "
+            r"`output_shape` must be at most the size of x with shape "
             r"\(2, 6, 6, 3\) along axes \(-3, -2\), got \(7, 2\)",
         ),
-        (lambda: spectral_pool(X, (0, 2)), ValueError, "must lie between 1 and"),
+        (
+            lambda: spectral_pool(X, (0, 2)),
+            ValueError,
+            "must hold ints of at least 1, got",
+        ),
         (lambda: spectral_pool(X, (2, 2), axes=(1,)), ValueError, "`axes` must name"),
         (
             lambda: spectral_pool(X, (2, 2), scale="sum"),
