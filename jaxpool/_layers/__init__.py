@@ -1,7 +1,7 @@
-"""Bodies of the layers, shared by `nnx.py` and `linen.py`.
+"""Bodies of the layers, shared by `nnx/` and `linen/`.
 
 A body is a dataclass with the options of its function as fields; input arrays go to the
-call. To add a layer, write its body here, its class in `nnx.py` and `linen.py`, and its
+call. To add a layer, write its body here, its class in `nnx/` and `linen/`, and its
 options in `tests/test_modules.py`, which fails until all agree with the function. What
 a layer learns is made by its two classes, from what its body says.
 """

@@ -1,0 +1,122 @@
+"""The pools that learn, as layers of `flax.linen`."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen
+from jax.typing import ArrayLike
+
+from .. import _layers
+
+
+@linen.compact
+def _call_gem(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
+    """Pools x; elements with `where` False take no part."""
+    p = self.param("p", lambda key: self._full(self.p))
+    return self._call(x, where=where, p=p)
+
+
+@linen.compact
+def _call_lse(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
+    """Pools x; elements with `where` False take no part."""
+    start = self.param("log_temperature", lambda key: self._log_temperature())
+    return self._call(x, where=where, temperature=jnp.exp(start))
+
+
+class GeMPool(_layers.GeMPool, linen.Module):
+    __doc__ = _layers.GeMPool.__doc__
+    __call__ = _call_gem
+
+
+class GlobalGeMPool(_layers.GlobalGeMPool, linen.Module):
+    __doc__ = _layers.GlobalGeMPool.__doc__
+    __call__ = _call_gem
+
+
+class LSEPool(_layers.LSEPool, linen.Module):
+    __doc__ = _layers.LSEPool.__doc__
+    __call__ = _call_lse
+
+
+class GlobalLSEPool(_layers.GlobalLSEPool, linen.Module):
+    __doc__ = _layers.GlobalLSEPool.__doc__
+    __call__ = _call_lse
+
+
+class PowerAvgPool(_layers.PowerAvgPool, linen.Module):
+    __doc__ = _layers.PowerAvgPool.__doc__
+
+    @linen.compact
+    def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
+        """Pools x; elements with `where` False take no part."""
+        rho = self.param("rho", lambda key: self._rho())
+        return self._call(x, where=where, p=self._exponent(rho))
+
+
+class RankPool(_layers.RankPool, linen.Module):
+    __doc__ = _layers.RankPool.__doc__
+
+    @linen.compact
+    def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
+        """Pools x; elements with `where` False take no part."""
+        weights = self.param("weights", lambda key: self._weights())
+        return self._call(x, where=where, weights=weights)
+
+
+class MixedPool(_layers.MixedPool, linen.Module):
+    __doc__ = _layers.MixedPool.__doc__
+
+    @linen.compact
+    def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
+        """Pools x; elements with `where` False take no part."""
+        alpha = self.param("alpha", lambda key: self._full(self.alpha))
+        return self._call(x, where=where, alpha=alpha)
+
+
+class GatedPool(_layers.GatedPool, linen.Module):
+    __doc__ = _layers.GatedPool.__doc__
+
+    @linen.compact
+    def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
+        """Pools x; elements with `where` False take no part."""
+        gate = self.param("gate", lambda key: self._gate())
+        return self._call(x, gate, where=where)
+
+
+class TreePool(_layers.TreePool, linen.Module):
+    __doc__ = _layers.TreePool.__doc__
+
+    @linen.compact
+    def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
+        """Pools x; elements with `where` False take no part."""
+        shape, shape_of_gates = self._shapes()
+        leaves = self.param("leaves", self.leaves_init, shape, self.param_dtype)
+        gates = self.param("gates", self.gates_init, shape_of_gates, self.param_dtype)
+        return self._call(x, leaves, gates, where=where)
+
+
+class AdaPool(_layers.AdaPool, linen.Module):
+    __doc__ = _layers.AdaPool.__doc__
+
+    @linen.compact
+    def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
+        """Pools x; elements with `where` False take no part."""
+        beta = self.param("beta", lambda key: self._beta())
+        return self._call(x, where=where, beta=self._clipped(beta, jnp.ndim(x)))
+
+
+class DPP(_layers.DPP, linen.Module):
+    __doc__ = _layers.DPP.__doc__
+
+    @linen.compact
+    def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
+        """Pools x; elements with `where` False take no part."""
+        log_alpha = self.param("log_alpha", lambda key: self._full(0.0))
+        log_lam = self.param("log_lam", lambda key: self._full(0.0))
+        options = self._weights(log_alpha, log_lam)
+        if self.form == "full":
+            features: Any = self.features
+            reference = linen.Conv(features, name="reference", **self._convolution())
+            options["reference"] = reference(self._around(x, where))
+        return self._call(x, where=where, **options)
