@@ -38,6 +38,8 @@ from ._norm import lse_pool as lse_pool
 from ._order import max_pool as max_pool
 from ._order import median_pool as median_pool
 from ._order import min_pool as min_pool
+from ._pyramid import max_pool_pyramid as max_pool_pyramid
+from ._pyramid import spatial_pyramid_pool as spatial_pyramid_pool
 from ._rank import rank_pool as rank_pool
 from ._rank import topk_avg_pool as topk_avg_pool
 from ._registry import POOLS as POOLS

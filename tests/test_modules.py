@@ -139,6 +139,11 @@ LAYERS = {
         {"output_shape": (6, 4)},
         (X, INDICES),
     ),
+    "MaxPoolPyramid": Case(
+        jaxpool.max_pool_pyramid,
+        {"sizes": (2, 3), "axes": (1, 2), "empty": -1.0},
+        {},
+    ),
     "MedianPool": Case(jaxpool.median_pool, WINDOW | {"even": "mean"}),
     "MinPool": Case(jaxpool.min_pool, WINDOW | {"return_indices": True}),
     "PolyphasePool": Case(
@@ -146,6 +151,18 @@ LAYERS = {
     ),
     "SoftPool": Case(
         jaxpool.soft_pool, WINDOW | {"temperature": 0.5, "gradient": "paper"}
+    ),
+    "SpatialPyramidPool": Case(
+        jaxpool.spatial_pyramid_pool,
+        {
+            "levels": (2, (1, 3)),
+            "reducer": "avg",
+            "windows": "paper",
+            "channels_first": True,
+            "axes": (1, 2),
+            "empty": -1.0,
+        },
+        {},
     ),
     "SpectralPool": Case(
         jaxpool.spectral_pool,
@@ -176,7 +193,9 @@ ELSEWHERE = {"AdaPool", "DPP", "GatedPool", "GeMPool", "GlobalGeMPool", "GlobalL
 ELSEWHERE |= {"LSEPool", "MixedPool", "PowerAvgPool", "RankPool", "TreePool"}
 ELSEWHERE |= {"FractionalMaxPool", "RandomMixedPool", "RandomPool", "S3Pool"}
 ELSEWHERE |= {"StochasticPool", "LIP", "SPBlock", "SimplifiedLIP", "StripPooling"}
-BASES = {"Block", "Convolution", "GeM", "LSE", "Random"}
+ELSEWHERE |= {"ASPP", "CSPSPPF", "ConvNormAct", "PPM", "SPP", "SPPCSPC", "SPPF"}
+ELSEWHERE |= {"SPPFCSPC", "SimSPPF"}
+BASES = {"Block", "GeM", "LSE", "Layer", "Random", "TorchNames", "Unit"}
 # Arguments of the functions that go to a layer's call.
 INPUTS = {"x", "y", "indices", "logits", "phase", "reference", "where"}
 SYSTEMS = {"nnx": jaxpool.nnx, "linen": jaxpool.linen}

@@ -20,19 +20,18 @@ class Layer:
 
     def __post_init__(self):
         # A list would make the layer unhashable, which linen and nnx.jit refuse.
-        for name in self._names():
-            setattr(self, name, _as_tuple(getattr(self, name)))
+        for field in fields(self):
+            if isinstance(value := getattr(self, field.name), (list, tuple)):
+                setattr(self, field.name, _as_tuple(value))
         # linen's modules finish their construction here; nnx's have nothing to do.
         getattr(super(), "__post_init__", lambda: None)()
 
     def _call(self, *arrays: ArrayLike, **more: ArrayLike | None) -> Any:
-        options = {name: getattr(self, name) for name in self._names()}
-        return self._pool(*arrays, **options | more)
-
-    def _names(self) -> list[str]:
         # Not simply all fields: linen and subclasses add some of their own.
         known = inspect.signature(self._pool).parameters
-        return [field.name for field in fields(self) if field.name in known]
+        names = [field.name for field in fields(self) if field.name in known]
+        options = {name: getattr(self, name) for name in names}
+        return self._pool(*arrays, **options | more)
 
 
 def _as_tuple(value):

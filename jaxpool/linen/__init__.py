@@ -5,8 +5,17 @@ linen wraps only the methods that a class defines itself, and records (`tabulate
 writes a docstring of its own unless the class has one: hence every `__doc__`.
 """
 
+from ._convolutional import ASPP as ASPP
+from ._convolutional import CSPSPPF as CSPSPPF
 from ._convolutional import LIP as LIP
+from ._convolutional import PPM as PPM
+from ._convolutional import SPP as SPP
+from ._convolutional import SPPCSPC as SPPCSPC
+from ._convolutional import SPPF as SPPF
+from ._convolutional import SPPFCSPC as SPPFCSPC
+from ._convolutional import ConvNormAct as ConvNormAct
 from ._convolutional import SimplifiedLIP as SimplifiedLIP
+from ._convolutional import SimSPPF as SimSPPF
 from ._convolutional import SPBlock as SPBlock
 from ._convolutional import StripPooling as StripPooling
 from ._learned import DPP as DPP
@@ -40,11 +49,13 @@ from ._plain import LocalImportancePool as LocalImportancePool
 from ._plain import LpPool as LpPool
 from ._plain import MaxBlurPool as MaxBlurPool
 from ._plain import MaxPool as MaxPool
+from ._plain import MaxPoolPyramid as MaxPoolPyramid
 from ._plain import MaxUnpool as MaxUnpool
 from ._plain import MedianPool as MedianPool
 from ._plain import MinPool as MinPool
 from ._plain import PolyphasePool as PolyphasePool
 from ._plain import SoftPool as SoftPool
+from ._plain import SpatialPyramidPool as SpatialPyramidPool
 from ._plain import SpectralPool as SpectralPool
 from ._plain import StripPool as StripPool
 from ._plain import Subsample as Subsample

@@ -105,6 +105,11 @@ class MaxPool(_layers.MaxPool, linen.Module):
     __call__ = _layers.MaxPool.__call__
 
 
+class MaxPoolPyramid(_layers.MaxPoolPyramid, linen.Module):
+    __doc__ = _layers.MaxPoolPyramid.__doc__
+    __call__ = _layers.MaxPoolPyramid.__call__
+
+
 class MaxUnpool(_layers.MaxUnpool, linen.Module):
     __doc__ = _layers.MaxUnpool.__doc__
     __call__ = _layers.MaxUnpool.__call__
@@ -128,6 +133,11 @@ class PolyphasePool(_layers.PolyphasePool, linen.Module):
 class SoftPool(_layers.SoftPool, linen.Module):
     __doc__ = _layers.SoftPool.__doc__
     __call__ = _layers.SoftPool.__call__
+
+
+class SpatialPyramidPool(_layers.SpatialPyramidPool, linen.Module):
+    __doc__ = _layers.SpatialPyramidPool.__doc__
+    __call__ = _layers.SpatialPyramidPool.__call__
 
 
 class SpectralPool(_layers.SpectralPool, linen.Module):

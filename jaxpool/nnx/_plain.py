@@ -85,6 +85,10 @@ class MaxPool(_layers.MaxPool, nnx.Module):
     __doc__ = _layers.MaxPool.__doc__
 
 
+class MaxPoolPyramid(_layers.MaxPoolPyramid, nnx.Module):
+    __doc__ = _layers.MaxPoolPyramid.__doc__
+
+
 class MaxUnpool(_layers.MaxUnpool, nnx.Module):
     __doc__ = _layers.MaxUnpool.__doc__
 
@@ -103,6 +107,10 @@ class PolyphasePool(_layers.PolyphasePool, nnx.Module):
 
 class SoftPool(_layers.SoftPool, nnx.Module):
     __doc__ = _layers.SoftPool.__doc__
+
+
+class SpatialPyramidPool(_layers.SpatialPyramidPool, nnx.Module):
+    __doc__ = _layers.SpatialPyramidPool.__doc__
 
 
 class SpectralPool(_layers.SpectralPool, nnx.Module):
