@@ -56,8 +56,8 @@ def _load_state_dict(
     _, channels, *space = _layers.kernel_shape(state_dict, names, prefix)
     channels *= getattr(self, "groups", 1)
     x = jax.ShapeDtypeStruct((1,) * len(space) + (channels,), jnp.float32)
-    init = functools.partial(self.init, use_running_average=True)
-    abstract = jax.eval_shape(init, jax.random.key(0), x)
+    module = self.clone(use_running_average=True)
+    abstract = jax.eval_shape(module.init, jax.random.key(0), x)
     flat: Any = {c: traverse_util.flatten_dict(v) for c, v in abstract.items()}
     shapes = {path: leaf.shape for part in flat.values() for path, leaf in part.items()}
     values = _layers.from_torch(state_dict, shapes, names, prefix)
