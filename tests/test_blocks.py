@@ -175,6 +175,19 @@ def test_equals_torch(case, program):
         assert bool(stats) == (case != "ASPP/sum")
 
 
+def test_the_guide_names_every_part():
+    guide = (FILE.parents[2] / "docs" / "porting.md").read_text()
+    rows = [line for line in guide.splitlines() if line.startswith("|")]
+    for name in CASES:
+        block = build(name, "linen")
+        for part, (conv, norm) in block._torch_names().items():
+            row = next(r for r in rows if f"`{name.split('/')[0]}`" in r)
+            if part in ("", "reduce", "out", "gate", "rows", "local_in"):
+                assert not part or f"`{part}`" in row
+                assert f"`{conv.split('.')[0]}`" in row
+                assert norm is None or norm.split(".")[0] in row
+
+
 # --- In both systems ------------------------------------------------------------------
 
 
