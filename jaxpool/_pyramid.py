@@ -73,9 +73,10 @@ def spatial_pyramid_pool(
         windows of `"paper"` or `"caffe"` do not give as many bins as a level asks for.
 
     Example:
-      >>> import jax.numpy as jnp, jaxpool
+      >>> import jax, jax.numpy as jnp, jaxpool
       >>> for shape in [(13, 13, 256), (10, 10, 256), (7, 11, 256)]:
-      ...   print(jaxpool.spatial_pyramid_pool(jnp.ones(shape)).shape)
+      ...   x = jax.ShapeDtypeStruct(shape, jnp.float32)
+      ...   print(jax.eval_shape(jaxpool.spatial_pyramid_pool, x).shape)
       (5376,)
       (5376,)
       (5376,)
