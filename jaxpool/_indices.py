@@ -149,9 +149,7 @@ def check_integers(name: str, indices: Any) -> jax.Array:
 def check_sizes(name: str, sizes: Any, least: int = 1) -> tuple[int, ...]:
     """`sizes` as a tuple of ints of at least `least`."""
     if isinstance(sizes, str) or not isinstance(sizes, Sequence):
-        raise TypeError(
-            f"`{name}` must be a tuple with one int per axis, got {sizes!r}"
-        )
+        raise TypeError(f"`{name}` must be a tuple of ints, got {sizes!r}")
     sizes = tuple(as_int(name, n) for n in sizes)
     if not sizes or any(n < least for n in sizes):
         raise ValueError(f"`{name}` must hold ints of at least {least}, got {sizes}")

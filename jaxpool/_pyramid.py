@@ -16,10 +16,10 @@ from jax.typing import ArrayLike
 from . import _engine
 from ._adaptive import adaptive_avg_pool, adaptive_max_pool
 from ._filter import pooled_axes
+from ._indices import check_sizes
 from ._mean import avg_pool
 from ._order import max_pool
 from ._window import (
-    as_int,
     check_array,
     check_bool,
     check_choice,
@@ -156,23 +156,19 @@ def max_pool_pyramid(
     """
     x = check_array("x", x)
     axes = pooled_axes(x.shape, axes, 1)
-    if isinstance(sizes, str) or not isinstance(sizes, (tuple, list)):
-        raise TypeError(f"`sizes` must be a tuple of ints, got {sizes!r}")
-    given = tuple(as_int("sizes", k) for k in sizes)
-    if not given or min(given) < 1:
-        raise ValueError(f"`sizes` must hold ints of at least 1, got {sizes!r}")
-    windows = {k: _grown(x.shape, axes, k) for k in sorted(set(given))}
+    sizes = check_sizes("sizes", sizes)
+    windows = {k: _grown(x.shape, axes, k) for k in sorted(set(sizes))}
     valid = check_where(where, x.shape)
     with jax.named_scope("jaxpool.max_pool_pyramid"):
         if valid is not None:
-            valid = _engine.spread_mask(valid, windows[given[0]])
+            valid = _engine.spread_mask(valid, windows[sizes[0]])
             x = jnp.where(valid, x, _engine.identity(lax.max, x.dtype))
         ascending = _maxima(x, valid, axes, tuple(windows))
         maxima = dict(zip(windows, ascending, strict=True))
         if valid is not None:
             for k, window in windows.items():
                 maxima[k] = _engine.fill_empty(maxima[k], window, valid, empty)
-        return tuple(maxima[k] for k in given)
+        return tuple(maxima[k] for k in sizes)
 
 
 # --- Spatial pyramid ------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -87,8 +88,10 @@ def part(arrays, kind):
     return {k.split("/", 1)[1]: v for k, v in arrays.items() if k.startswith(kind)}
 
 
-def close(got, want, scale=1.0):
-    np.testing.assert_allclose(got, want, 1e-5, 1e-5 * scale)
+def close(got, want, digits=5):
+    """To so many digits of the largest number, or of 1 if that is larger."""
+    atol = 10.0**-digits * max(np.abs(want).max(), 1)
+    np.testing.assert_allclose(got, want, 0, atol)
 
 
 # --- The same numbers as PyTorch ------------------------------------------------------
@@ -167,25 +170,28 @@ def test_equals_torch(case, program):
         step = step or jax.jit(run).lower(*args).compile(QUICK)
         found, *variables = step(*args)
         for name, got in found.items():
-            close(got, arrays[name], 5 if name.startswith("dx") else 1)
+            # Gradients are sums of hundreds of products, divided by small variances.
+            close(got, arrays[name], 4 if name.startswith("dx") else 5)
         # Gradients and averages have the names of the weights.
         dw, stats = named(part(arrays, "after") | part(arrays, "grad"))
-        jax.tree.map(functools.partial(close, scale=20), variables[0], dw)
+        jax.tree.map(functools.partial(close, digits=4), variables[0], dw)
         jax.tree.map(close, variables[1], stats)
         assert bool(stats) == (case != "ASPP/sum")
 
 
 def test_the_guide_names_every_part():
     guide = (FILE.parents[2] / "docs" / "porting.md").read_text()
-    rows = [line for line in guide.splitlines() if line.startswith("|")]
-    for name in CASES:
-        block = build(name, "linen")
-        for part, (conv, norm) in block._torch_names().items():
-            row = next(r for r in rows if f"`{name.split('/')[0]}`" in r)
-            if part in ("", "reduce", "out", "gate", "rows", "local_in"):
-                assert not part or f"`{part}`" in row
-                assert f"`{conv.split('.')[0]}`" in row
-                assert norm is None or norm.split(".")[0] in row
+    rows = {line.split("|")[1]: line for line in guide.splitlines() if line[:1] == "|"}
+    for case in CASES:
+        block = build(case, "linen")
+        call = f'{case[:4]}(form="sum")' if case == "ASPP/sum" else case.split("/")[0]
+        (row,) = (row for head, row in rows.items() if f"`{call}`" in head)
+        for part, names in block._torch_names().items():
+            # Of numbered parts the first two stand for all.
+            assert re.sub(r"[2-9]$", "1", part) in row
+            for name in names:
+                top = (name or "").split(".")[0]
+                assert re.sub(r"^c[2-9]$", "c1", top) in row
 
 
 # --- In both systems ------------------------------------------------------------------
@@ -434,8 +440,9 @@ def test_options_in_both_systems(name, options, key):
     variables = jax.eval_shape(module.init, key, x)
     layer = nnx.eval_shape(lambda: build(name, "nnx", **options))
     rng = np.random.default_rng(2)
-    fill = lambda v: rng.normal(size=v.shape).astype(v.dtype)  # noqa: E731
-    variables = jax.tree.map(fill, variables)
+    variables = jax.tree.map(
+        lambda v: rng.normal(size=v.shape).astype(v.dtype), variables
+    )
     copy_to_nnx(layer, variables)
     graphdef, state = nnx.split(layer)
 

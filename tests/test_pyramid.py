@@ -294,8 +294,9 @@ def make(name, *sizes, **options):
         (
             lambda: make("SPPF", 8, 8, repeats=0),
             ValueError,
-            "`repeats` must be at least",
+            "`repeats` must hold ints",
         ),
+        (lambda: make("SPP", 8, 8, kernel_sizes=()), ValueError, "`kernel_sizes` must"),
         (lambda: make("SPPF", 8, 8, kernel_size=5.0), TypeError, "`kernel_size` must"),
         (lambda: make("SPPF", 8, 4, shortcut=True), ValueError, "`shortcut` must be"),
         (lambda: make("SPPF", 8, 4, norm="layer"), ValueError, "`norm` must be one of"),

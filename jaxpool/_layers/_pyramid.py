@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax.nn import relu, silu
 from jax.typing import ArrayLike
 
+from .._indices import check_sizes
 from .._pyramid import max_pool_pyramid, spatial_pyramid_pool
-from .._window import as_int
 from ._base import Layer
 from ._convolutional import Activation, Block, TorchNames, Unit
 
@@ -82,16 +82,6 @@ class PyramidBlock(Block):
         return tuple(range(-self.spatial_dims - 1, -1))
 
 
-def _chained(kernel_size: int, repeats: int) -> tuple[int, ...]:
-    """The windows of a pool applied once, twice, and so on."""
-    k, n = as_int("kernel_size", kernel_size), as_int("repeats", repeats)
-    if k < 1 or n < 1:
-        raise ValueError(
-            f"`kernel_size` and `repeats` must be at least 1, got {k} and {n}"
-        )
-    return tuple(i * (k - 1) + 1 for i in range(1, n + 1))
-
-
 @dataclass(eq=False, repr=False, kw_only=True)
 class _Yolo(PyramidBlock):
     activation: Activation = silu
@@ -113,7 +103,48 @@ class _Yolo(PyramidBlock):
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class SPP(_Yolo):
+class _Separate(_Yolo):
+    """Windows one by one."""
+
+    kernel_sizes: tuple[int, ...] = (5, 9, 13)
+
+    def _sizes(self) -> tuple[int, ...]:
+        return check_sizes("kernel_sizes", self.kernel_sizes)
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class _Chained(_Yolo):
+    """The windows of one pool applied once, twice, and so on."""
+
+    kernel_size: int = 5
+    repeats: int = 3
+
+    def _sizes(self) -> tuple[int, ...]:
+        (k,) = check_sizes("kernel_size", (self.kernel_size,))
+        (n,) = check_sizes("repeats", (self.repeats,))
+        return tuple(i * (k - 1) + 1 for i in range(1, n + 1))
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class _Straight(_Yolo):
+    """A convolution before the maxima, and one after them."""
+
+    _torch = MappingProxyType({"reduce": "cv1", "out": "cv2"})
+    expansion: float = 0.5
+
+    def _units(self, in_features: int, features: int) -> dict[str, Unit]:
+        hidden, scales = int(in_features * self.expansion), 1 + len(self._sizes())
+        return {
+            "reduce": self._of_width(in_features, hidden, 1),
+            "out": self._of_width(scales * hidden, features, 1),
+        }
+
+    def _forward(self, x: jax.Array, layers: Any) -> jax.Array:
+        return layers.out(self._with_maxima(layers.reduce(x)))
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class SPP(_Separate, _Straight):
     """Maxima at several scales beside x, between convolutions (YOLO's SPP).
 
     A convolution 1 wide (`reduce`) to `expansion` times x's channels; its maxima over
@@ -140,28 +171,9 @@ class SPP(_Yolo):
       https://arxiv.org/abs/2004.10934, section 3.4
     """
 
-    _torch = MappingProxyType({"reduce": "cv1", "out": "cv2"})
-    kernel_sizes: tuple[int, ...] = (5, 9, 13)
-    expansion: float = 0.5
-
-    def _sizes(self) -> tuple[int, ...]:
-        return self.kernel_sizes
-
-    def _units(self, in_features: int, features: int) -> dict[str, Unit]:
-        hidden = int(in_features * self.expansion)
-        scales = 1 + len(self._sizes())
-        return {
-            "reduce": self._of_width(in_features, hidden, 1),
-            "out": self._of_width(scales * hidden, features, 1),
-        }
-
-    def _forward(self, x: jax.Array, layers: Any) -> jax.Array:
-        y = layers.reduce(x)
-        return layers.out(self._with_maxima(y))
-
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class SPPF(_Yolo):
+class SPPF(_Chained, _Straight):
     """Maxima at several scales beside x, between convolutions: `SPP`, written shorter.
 
     `SPP` with the windows of a max pool of `kernel_size` applied once, twice, ...,
@@ -188,32 +200,22 @@ class SPPF(_Yolo):
       2020, https://doi.org/10.5281/zenodo.3908559
     """
 
-    _torch = MappingProxyType({"reduce": "cv1", "out": "cv2"})
-    kernel_size: int = 5
-    repeats: int = 3
-    expansion: float = 0.5
     reduce_activation: bool = True
     shortcut: bool = False
 
-    def _sizes(self) -> tuple[int, ...]:
-        return _chained(self.kernel_size, self.repeats)
-
     def _units(self, in_features: int, features: int) -> dict[str, Unit]:
-        hidden = int(in_features * self.expansion)
-        scales = 1 + len(self._sizes())
         if self.shortcut and in_features != features:
             raise ValueError(
                 "`shortcut` must be False unless the output has as many channels as x, "
                 f"got {in_features} and {features}"
             )
-        activation = self.activation if self.reduce_activation else None
-        return {
-            "reduce": self._of_width(in_features, hidden, 1, activation=activation),
-            "out": self._of_width(scales * hidden, features, 1),
-        }
+        units = super()._units(in_features, features)
+        if not self.reduce_activation:
+            units["reduce"].options["activation"] = None
+        return units
 
     def _forward(self, x: jax.Array, layers: Any) -> jax.Array:
-        y = layers.out(self._with_maxima(layers.reduce(x)))
+        y = super()._forward(x, layers)
         return x.astype(y.dtype) + y if self.shortcut else y
 
 
@@ -278,7 +280,7 @@ class _CrossStage(_Yolo):
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class SPPCSPC(_CrossStage):
+class SPPCSPC(_Separate, _CrossStage):
     """Maxima at several scales on one of two paths (YOLOv7's SPP).
 
     With `h = 2 expansion out_features` channels: one path is convolutions 1, 3 and 1
@@ -307,14 +309,9 @@ class SPPCSPC(_CrossStage):
       Enhance Learning Capability of CNN", 2019, https://arxiv.org/abs/1911.11929
     """
 
-    kernel_sizes: tuple[int, ...] = (5, 9, 13)
-
-    def _sizes(self) -> tuple[int, ...]:
-        return self.kernel_sizes
-
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class SPPFCSPC(_CrossStage):
+class SPPFCSPC(_Chained, _CrossStage):
     """`SPPCSPC` with the windows of a max pool applied again and again.
 
     They are those of `SPPF`: `kernel_size` applied once, twice, ..., `repeats` times.
@@ -332,12 +329,6 @@ class SPPFCSPC(_CrossStage):
       state-of-the-art for real-time object detectors", 2022,
       https://arxiv.org/abs/2207.02696
     """
-
-    kernel_size: int = 5
-    repeats: int = 3
-
-    def _sizes(self) -> tuple[int, ...]:
-        return _chained(self.kernel_size, self.repeats)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

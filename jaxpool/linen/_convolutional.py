@@ -186,9 +186,6 @@ class ASPP(_Projection, _layers.ASPP):
         y = super().__call__(x, use_running_average)
         if self.form == "sum":
             return y
-        if self.deterministic is None and deterministic is None:
-            deterministic = use_running_average
-            if deterministic is None:
-                deterministic = self.use_running_average
-        dropout = linen.Dropout(self.dropout_rate, deterministic=self.deterministic)
-        return dropout(y, deterministic=deterministic)
+        given = (self.deterministic, deterministic, use_running_average)
+        fixed = next((g for g in given if g is not None), self.use_running_average)
+        return linen.Dropout(self.dropout_rate)(y, deterministic=fixed)

@@ -196,11 +196,10 @@ class ASPP(_Projection, _layers.ASPP):
 
     def __post_init__(self, rngs: nnx.Rngs):
         super().__post_init__(rngs)
-        self.dropout = nnx.Dropout(
-            self.dropout_rate if self.form == "concat" else 0,
-            deterministic=self.deterministic,
-            rngs=rngs if self.dropout_rate else None,
-        )
+        rate = self.dropout_rate if self.form == "concat" else 0.0
+        # Without dropout, no stream for it is asked for.
+        more = {"deterministic": self.deterministic, "rngs": rngs if rate else None}
+        self.dropout = nnx.Dropout(rate, **more)
 
     def __call__(
         self,
