@@ -2,8 +2,8 @@
 
 from importlib.metadata import version as _version
 
+from ._ada_unpool import ada_unpool as ada_unpool
 from ._adapool import ada_pool as ada_pool
-from ._adapool import ada_unpool as ada_unpool
 from ._adapool import edscw_pool as edscw_pool
 from ._adapool import idw_pool as idw_pool
 from ._adaptive import adaptive_avg_pool as adaptive_avg_pool

@@ -19,19 +19,17 @@ from jax.typing import ArrayLike
 
 from . import _blocks as blocks
 from . import _engine
-from ._filter import PADDING_MODES, PaddingMode, elements, filter_axis, pooled_axes
-from ._window import (
-    Padding,
-    PerAxis,
-    Window,
+from ._check import (
     as_int,
     canonical_axes,
     check_array,
     check_choice,
     check_inexact,
-    make_window,
     per_axis,
+    pooled_axes,
 )
+from ._filter import PADDING_MODES, PaddingMode, elements, filter_axis
+from ._window import Padding, PerAxis, Window, make_window
 
 
 def subsample(

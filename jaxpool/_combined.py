@@ -14,15 +14,9 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from . import _engine
+from ._check import check_choice, check_float, check_where
 from ._mixed import channel_axis
-from ._window import (
-    Padding,
-    PerAxis,
-    check_choice,
-    check_float,
-    check_where,
-    make_window,
-)
+from ._window import Padding, PerAxis, make_window
 
 
 def combined_pool(

@@ -14,17 +14,9 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from . import _engine
+from ._check import broadcasts, check_bool, check_float, check_parameter, check_where
 from ._tap_sum import tap_sum
-from ._window import (
-    Padding,
-    PerAxis,
-    broadcasts,
-    check_bool,
-    check_float,
-    check_parameter,
-    check_where,
-    make_window,
-)
+from ._window import Padding, PerAxis, make_window
 
 _EPSILON2 = 1e-3  # the authors' value
 

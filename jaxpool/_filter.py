@@ -6,7 +6,6 @@ padding.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 from typing import Literal
 
 import jax
@@ -15,24 +14,11 @@ import numpy as np
 from jax import lax
 
 from . import _blocks as blocks
-from ._window import Window, canonical_axes
+from ._window import Window
 
 PaddingMode = Literal["reflect", "edge", "zero", "circular"]
 PADDING_MODES = ("reflect", "edge", "zero", "circular")
 _ZERO = -2  # the source of a zero: not an element of x, and not next to one
-
-
-def pooled_axes(shape: Sequence[int], axes: Sequence[int], least: int = 1):
-    """`axes` as negative ints, at least so many and none of size 0."""
-    axes = canonical_axes(shape, axes, None)
-    if len(axes) < least:
-        number = "one axis" if least == 1 else "two axes"
-        raise ValueError(f"`axes` must name at least {number}, got {axes}")
-    if any(shape[axis] == 0 for axis in axes):
-        raise ValueError(
-            f"`x` must not be empty along axes {axes}, got shape {tuple(shape)}"
-        )
-    return axes
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))

@@ -18,15 +18,10 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.typing import ArrayLike
 
 from . import _engine
-from ._indices import check_sizes, flatten, rows, unflatten
+from ._check import canonical_axes, check_array, check_float, check_sizes, check_where
+from ._indices import flatten, rows, unflatten
 from ._lowering import per_platform
-from ._window import (
-    canonical_axes,
-    check_array,
-    check_float,
-    check_where,
-    make_window,
-)
+from ._window import make_window
 
 
 class FractionalOptions(TypedDict, total=False):

@@ -4,7 +4,6 @@ Letters: `n` the number of elements of the pooled axes (without what a mask leav
 `i` runs over them, `x` an input `(*batch, *space, channels)`.
 """
 
-import functools
 import math
 from typing import Literal
 
@@ -15,9 +14,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from . import _engine
-from ._window import (
-    Window,
-    canonical_axes,
+from ._check import (
     check_array,
     check_bool,
     check_choice,
@@ -25,7 +22,9 @@ from ._window import (
     check_inexact,
     check_positive,
     check_where,
+    pooled_axes,
 )
+from ._whole import extremum, finish, level_of, log_mean_exp, mean_of, total_of
 
 
 def global_avg_pool(
@@ -67,7 +66,7 @@ def global_avg_pool(
     x = check_inexact("x", x)
     axes, valid = _check(x, axes, keepdims, where)
     with jax.named_scope("jaxpool.global_avg_pool"):
-        return _finish(_mean(x, axes, valid), x.dtype, axes, keepdims, valid, empty)
+        return finish(mean_of(x, axes, valid), x.dtype, axes, keepdims, valid, empty)
 
 
 def global_sum_pool(
@@ -111,7 +110,7 @@ def global_sum_pool(
     with jax.named_scope("jaxpool.global_sum_pool"):
         if x.dtype == jnp.bool_:
             x = x.astype(jnp.int32)
-        return _finish(_sum(x, axes, valid), x.dtype, axes, keepdims, valid, empty)
+        return finish(total_of(x, axes, valid), x.dtype, axes, keepdims, valid, empty)
 
 
 def global_max_pool(
@@ -156,8 +155,8 @@ def global_max_pool(
     x = check_array("x", x)
     axes, valid = _check(x, axes, keepdims, where)
     with jax.named_scope("jaxpool.global_max_pool"):
-        y = _extremum(x, axes, valid, lax.max)
-        return _finish(y, x.dtype, axes, keepdims, valid, empty)
+        y = extremum(x, axes, valid, lax.max)
+        return finish(y, x.dtype, axes, keepdims, valid, empty)
 
 
 def global_min_pool(
@@ -198,8 +197,8 @@ def global_min_pool(
     x = check_array("x", x)
     axes, valid = _check(x, axes, keepdims, where)
     with jax.named_scope("jaxpool.global_min_pool"):
-        y = _extremum(x, axes, valid, lax.min)
-        return _finish(y, x.dtype, axes, keepdims, valid, empty)
+        y = extremum(x, axes, valid, lax.min)
+        return finish(y, x.dtype, axes, keepdims, valid, empty)
 
 
 def global_avg_max_pool(
@@ -251,8 +250,8 @@ def global_avg_max_pool(
             f"x with shape {x.shape}, got {axes}"
         )
     with jax.named_scope("jaxpool.global_avg_max_pool"):
-        avg = _mean(x, axes, valid)
-        largest = _engine.widen(_extremum(x, axes, valid, lax.max))
+        avg = mean_of(x, axes, valid)
+        largest = _engine.widen(extremum(x, axes, valid, lax.max))
         if mode == "concat":
             y = jnp.concatenate([avg, largest], -1)
             if valid is not None and valid.shape[-1] != 1:
@@ -262,7 +261,7 @@ def global_avg_max_pool(
         else:  # halved first: the sum may overflow
             half = np.asarray(0.5, avg.dtype)
             y = avg * half + largest * half
-        return _finish(y, x.dtype, axes, keepdims, valid, empty)
+        return finish(y, x.dtype, axes, keepdims, valid, empty)
 
 
 def global_lse_pool(
@@ -309,14 +308,14 @@ def global_lse_pool(
     x = check_float("x", x)
     axes, valid = _check(x, axes, keepdims, where)
     wide = _engine.widen(x)
-    scale = check_positive("temperature", temperature, wide, _over(axes))
+    scale = check_positive("temperature", temperature, wide, axes)
     with jax.named_scope("jaxpool.global_lse_pool"):
-        level, finite, some = _level(wide, axes, valid)
+        level, finite, some = level_of(wide, axes, valid)
         zero = np.zeros((), wide.dtype)
         above = jnp.where(some, wide, zero) - jnp.where(finite, level, zero)
-        y = level + scale * _log_mean_exp(above / scale, some, axes, valid, finite)
+        y = level + scale * log_mean_exp(above / scale, some, axes, valid, finite)
         y = jnp.where(finite, y, level)
-        return _finish(y, x.dtype, axes, keepdims, valid, empty)
+        return finish(y, x.dtype, axes, keepdims, valid, empty)
 
 
 def global_gem_pool(
@@ -366,167 +365,26 @@ def global_gem_pool(
     x = check_float("x", x)
     axes, valid = _check(x, axes, keepdims, where)
     wide = _engine.widen(x)
-    power = check_positive("p", p, wide, _over(axes))
-    least = check_positive("eps", eps, wide, _over(axes))
+    power = check_positive("p", p, wide, axes)
+    least = check_positive("eps", eps, wide, axes)
     with jax.named_scope("jaxpool.global_gem_pool"):
         wide = jnp.where(wide < least, least, wide)  # NaN stays
         if isinstance(p, (int, float, np.floating)) and math.isinf(p):
-            y = _extremum(wide, axes, valid, lax.max)
-            return _finish(y, x.dtype, axes, keepdims, valid, empty)
+            y = extremum(wide, axes, valid, lax.max)
+            return finish(y, x.dtype, axes, keepdims, valid, empty)
         # log y is the log-mean-exponential of log x at temperature 1 / p.
-        level, finite, some = _level(wide, axes, valid)
+        level, finite, some = level_of(wide, axes, valid)
         one = np.ones((), wide.dtype)
         ratio = jnp.where(some, wide, one) / jnp.where(finite, level, one)
         tiny = np.asarray(jnp.finfo(wide.dtype).tiny, wide.dtype)
         above = power * jnp.log(jnp.maximum(ratio, tiny))
-        root = jnp.exp(_log_mean_exp(above, some, axes, valid, finite) / power)
+        root = jnp.exp(log_mean_exp(above, some, axes, valid, finite) / power)
         y = jnp.where(finite, level * root, level)
-        return _finish(y, x.dtype, axes, keepdims, valid, empty)
-
-
-# --- Helpers: arrays keep the pooled axes, with size 1, up to `_finish` ---------------
+        return finish(y, x.dtype, axes, keepdims, valid, empty)
 
 
 def _check(x, axes, keepdims, where):
     """`axes` negative and ascending, and `where` with their full size."""
-    axes = tuple(sorted(canonical_axes(x.shape, axes, None)))
-    if not axes:
-        raise ValueError("`axes` must name at least one axis, got ()")
-    if any(x.shape[axis] == 0 for axis in axes):
-        raise ValueError(f"`x` must not be empty along axes {axes}, got {x.shape}")
+    axes = tuple(sorted(pooled_axes(x.shape, axes)))
     check_bool("keepdims", keepdims)
-    valid = check_where(where, x.shape)
-    if valid is not None:
-        shape = list(valid.shape)
-        for axis in axes:
-            shape[axis] = x.shape[axis]
-        valid = jnp.broadcast_to(valid, shape)
-    return axes, valid
-
-
-def _over(axes):
-    """What `check_positive` needs to know: these axes are pooled."""
-    return Window(axes, (), (), (), (), (), ())
-
-
-def _finish(y, dtype, axes, keepdims, valid, empty):
-    """`empty` where nothing takes part, the dtype of x, the shape asked for."""
-    y = y.astype(dtype)
-    if valid is not None:
-        some = valid.any(axes, keepdims=True)
-        y = jnp.where(some, y, np.asarray(empty, dtype))
-    return y if keepdims else lax.squeeze(y, axes)
-
-
-def _sum(x, axes, valid):
-    x = _engine.without(_engine.widen(x), valid)
-    return x.sum(axes, keepdims=True, dtype=x.dtype)
-
-
-def _mean(x, axes, valid):
-    total = _sum(x, axes, valid)
-    return total / _count(x.shape, axes, valid, total.dtype)
-
-
-def _count(shape, axes, valid, dtype):
-    """How many elements take part, at least 1."""
-    if valid is None:  # sizes may be symbolic
-        return jnp.asarray(math.prod(shape[axis] for axis in axes), dtype)
-    count = valid.sum(axes, keepdims=True, dtype=jnp.int32)
-    return jnp.maximum(count, np.int32(1)).astype(dtype)
-
-
-def _log_mean_exp(above, some, axes, valid, finite):
-    """`log(1/n sum exp(above))`, for numbers up to 0, of which one is 0.
-
-    An element counts as -inf unless `some`. By expm1 where the mean is near 1, or a
-    high temperature would round the differences away.
-    """
-    above = jnp.where(some, above, np.asarray(-np.inf, above.dtype))
-    count = _count(above.shape, axes, valid, above.dtype)
-    mean = jnp.exp(above).sum(axes, keepdims=True) / count
-    less = jnp.expm1(above)
-    if valid is not None:
-        less = jnp.where(valid, less, np.zeros((), less.dtype))
-    less = less.sum(axes, keepdims=True) / count
-    near = finite & (mean > np.asarray(0.5, mean.dtype))
-    far = finite & ~near
-    return jnp.where(
-        far,
-        jnp.log(jnp.where(far, mean, np.ones((), mean.dtype))),
-        jnp.log1p(jnp.where(near, less, np.zeros((), less.dtype))),
-    )
-
-
-def _level(x, axes, valid):
-    """The maximum, a constant; whether it is finite; which elements then count."""
-    x = lax.stop_gradient(x)
-    some = x > np.asarray(-np.inf, x.dtype)
-    if valid is not None:
-        x = jnp.where(valid, x, np.asarray(-np.inf, x.dtype))
-        some &= valid
-    level = reduce_extremum(x, axes, lax.max)
-    finite = jnp.isfinite(level)
-    return level, finite, some & finite
-
-
-# --- Maxima and minima ----------------------------------------------------------------
-
-
-def reduce_extremum(
-    x: jax.Array, axes: tuple[int, ...], reducer: _engine.Reducer
-) -> jax.Array:
-    """`jnp.max` or `jnp.min` with `keepdims`, in which NaN wins."""
-    best = jnp.max if reducer is lax.max else jnp.min
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        return best(x, axes, keepdims=True)
-    # XLA:CPU drops NaN from a reduction (jaxlib 0.9.1 to 0.12), but not elementwise. A
-    # look for NaN takes four times as long as the maximum, so on an eighth of x only.
-    for _ in range(3):
-        n = x.shape[axes[0]]
-        if isinstance(n, int) and n > 1:
-            half = (n + 1) // 2  # an odd middle element meets itself
-            low = lax.slice_in_dim(x, 0, half, axis=axes[0])
-            x = reducer(low, lax.slice_in_dim(x, n - half, n, axis=axes[0]))
-    isnan = jnp.isnan(x).any(axes, keepdims=True)
-    nan = np.asarray(np.nan, x.dtype)
-    return jnp.where(isnan, nan, best(x, axes, keepdims=True))
-
-
-def _extremum(x, axes, valid, reducer):
-    if valid is not None:
-        x = jnp.where(valid, x, _engine.identity(reducer, x.dtype))
-    return _select(_engine.widen(x), valid, axes, reducer).astype(x.dtype)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def _select(x, valid, axes, reducer):
-    """`reduce_extremum`, whose derivative goes to the first that wins."""
-    return reduce_extremum(x, axes, reducer)
-
-
-@_select.defjvp
-def _select_jvp(axes, reducer, primals, tangents):
-    x, valid = primals
-    y = _select(x, valid, axes, reducer)
-    number = _row_major(x.shape, axes)
-    match = (x == y) | (x != x)
-    if valid is not None:
-        match &= valid
-    nowhere = np.asarray(np.iinfo(np.int32).max, np.int32)
-    first = jnp.where(match, number, nowhere).min(axes, keepdims=True)
-    zero = np.zeros((), y.dtype)
-    # Not take_along_axis: the transpose of this is a comparison, not a scatter.
-    picked = jnp.where(number == first, tangents[0], zero)
-    return y, picked.sum(axes, keepdims=True)
-
-
-def _row_major(shape, axes):
-    """Number of each element among those of the pooled axes, in row-major order."""
-    number, ones = jnp.zeros((1,) * len(shape), jnp.int32), [1] * len(shape)
-    for axis in axes:
-        line = ones.copy()
-        line[axis] = shape[axis]
-        place = lax.broadcasted_iota(jnp.int32, line, len(shape) + axis)
-        number = number * jnp.asarray(shape[axis], jnp.int32) + place
-    return number
+    return axes, check_where(where, x.shape, axes)

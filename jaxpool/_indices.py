@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ._window import as_int, canonical_axes, check_array
+from ._check import canonical_axes, check_integers, check_sizes
 
 
 def indices_to_tensorflow(
@@ -136,24 +136,6 @@ def _offset(name, shape, input_shape, include_batch, axes):
 
 
 # --- For the other families that deal in positions ------------------------------------
-
-
-def check_integers(name: str, indices: Any) -> jax.Array:
-    """`indices` as an int32 array."""
-    indices = check_array(name, indices)
-    if not jnp.issubdtype(indices.dtype, jnp.integer):
-        raise TypeError(f"`{name}` must be integers, got dtype {indices.dtype}")
-    return indices.astype(jnp.int32)
-
-
-def check_sizes(name: str, sizes: Any, least: int = 1) -> tuple[int, ...]:
-    """`sizes` as a tuple of ints of at least `least`."""
-    if isinstance(sizes, str) or not isinstance(sizes, Sequence):
-        raise TypeError(f"`{name}` must be a tuple of ints, got {sizes!r}")
-    sizes = tuple(as_int(name, n) for n in sizes)
-    if not sizes or any(n < least for n in sizes):
-        raise ValueError(f"`{name}` must hold ints of at least {least}, got {sizes}")
-    return sizes
 
 
 def sized_axes(

@@ -11,16 +11,8 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from . import _engine
-from ._window import (
-    Padding,
-    PerAxis,
-    check_array,
-    check_bool,
-    check_divisor,
-    check_inexact,
-    check_where,
-    make_window,
-)
+from ._check import check_array, check_bool, check_divisor, check_inexact, check_where
+from ._window import Padding, PerAxis, make_window
 
 
 def sum_pool(

@@ -17,18 +17,10 @@ from jax.typing import ArrayLike
 
 from . import _blocks as blocks
 from . import _engine
+from ._check import check_array, check_choice, check_float, check_where
 from ._rank import check_weights, times
 from ._stochastic import check_key
-from ._window import (
-    Padding,
-    PerAxis,
-    Window,
-    check_array,
-    check_choice,
-    check_float,
-    check_where,
-    make_window,
-)
+from ._window import Padding, PerAxis, Window, make_window
 
 
 def mixed_pool(

@@ -11,17 +11,10 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from . import _engine
+from ._check import check_bool, check_float, check_positive, check_where
 from ._powers import at_least_0, norm
 from ._softmax import softmax_mean
-from ._window import (
-    Padding,
-    PerAxis,
-    check_bool,
-    check_float,
-    check_positive,
-    check_where,
-    make_window,
-)
+from ._window import Padding, PerAxis, make_window
 
 
 def lp_pool(
@@ -96,7 +89,7 @@ def lp_pool(
     )
     valid = check_where(where, x.shape)
     wide = _engine.widen(x)
-    exponent = check_positive("p", p, wide, window)
+    exponent = check_positive("p", p, wide, window.axes)
     check_bool("mean", mean)
     with jax.named_scope("jaxpool.lp_pool"):
         wide = _engine.without(wide, valid)
@@ -171,8 +164,8 @@ def gem_pool(
     )
     valid = check_where(where, x.shape)
     wide = _engine.widen(x)
-    exponent = check_positive("p", p, wide, window)
-    least = check_positive("eps", eps, wide, window)
+    exponent = check_positive("p", p, wide, window.axes)
+    least = check_positive("eps", eps, wide, window.axes)
     with jax.named_scope("jaxpool.gem_pool"):
         magnitude = jnp.where(wide < least, least, wide)  # NaN stays
         magnitude = _engine.without(magnitude, valid)
@@ -245,7 +238,7 @@ def lse_pool(
     )
     valid = check_where(where, x.shape)
     wide = _engine.widen(x)
-    scale = check_positive("temperature", temperature, wide, window)
+    scale = check_positive("temperature", temperature, wide, window.axes)
     with jax.named_scope("jaxpool.lse_pool"):
         wide = _engine.without(wide, valid)  # a NaN there would reach the temperature
         # lse_pool(x; T) = T lse_pool(x / T; 1)

@@ -14,16 +14,8 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from . import _engine
-from ._window import (
-    Padding,
-    PerAxis,
-    PoolOptions,
-    Window,
-    check_array,
-    check_choice,
-    check_where,
-    make_window,
-)
+from ._check import check_array, check_choice, check_where
+from ._window import Padding, PerAxis, PoolOptions, Window, make_window
 
 
 @overload

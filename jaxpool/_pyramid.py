@@ -15,18 +15,18 @@ from jax.typing import ArrayLike
 
 from . import _engine
 from ._adaptive import adaptive_avg_pool, adaptive_max_pool
-from ._filter import pooled_axes
-from ._indices import check_sizes
-from ._mean import avg_pool
-from ._order import max_pool
-from ._window import (
+from ._check import (
     check_array,
     check_bool,
     check_choice,
+    check_sizes,
     check_where,
-    make_window,
     per_axis,
+    pooled_axes,
 )
+from ._mean import avg_pool
+from ._order import max_pool
+from ._window import make_window
 
 
 def spatial_pyramid_pool(

@@ -16,18 +16,9 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from . import _engine
+from ._check import as_int, broadcasts, check_array, check_float, check_where
 from ._order import _ascending
-from ._window import (
-    Padding,
-    PerAxis,
-    Window,
-    as_int,
-    broadcasts,
-    check_array,
-    check_float,
-    check_where,
-    make_window,
-)
+from ._window import Padding, PerAxis, Window, make_window
 
 
 def rank_pool(

@@ -19,17 +19,11 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from . import _engine
+from ._check import check_choice, check_float, check_where
 from ._mean import avg_pool
 from ._order import max_pool
 from ._tap_sum import tap_sum
-from ._window import (
-    Padding,
-    PerAxis,
-    check_choice,
-    check_float,
-    check_where,
-    make_window,
-)
+from ._window import Padding, PerAxis, make_window
 
 
 def stochastic_pool(

@@ -8,9 +8,8 @@ import functools
 import jax
 from jax.typing import ArrayLike
 
-from ._filter import pooled_axes
+from ._check import check_inexact, pooled_axes
 from ._global import global_avg_pool
-from ._window import check_inexact
 
 
 def strip_pool(

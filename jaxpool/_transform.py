@@ -19,14 +19,10 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from . import _engine
-from ._filter import elements, filter_axis, pooled_axes
+from ._check import check_choice, check_inexact, pooled_axes
+from ._filter import elements, filter_axis
 from ._indices import sized_axes
-from ._window import (
-    Window,
-    check_choice,
-    check_inexact,
-    make_window,
-)
+from ._window import Window, make_window
 
 
 def spectral_pool(

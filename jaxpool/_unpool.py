@@ -18,18 +18,17 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from . import _engine
-from ._indices import check_integers, check_sizes, flatten, rows, sized_axes, unflatten
-from ._lowering import per_platform
-from ._window import (
-    Padding,
-    PerAxis,
-    Window,
+from ._check import (
     check_array,
     check_bool,
     check_choice,
     check_inexact,
-    make_window,
+    check_integers,
+    check_sizes,
 )
+from ._indices import flatten, rows, sized_axes, unflatten
+from ._lowering import per_platform
+from ._window import Padding, PerAxis, Window, make_window
 
 
 def max_unpool(

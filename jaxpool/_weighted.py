@@ -13,17 +13,9 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from . import _engine
+from ._check import broadcasts, check_choice, check_float, check_positive, check_where
 from ._softmax import softmax_average, softmax_mean
-from ._window import (
-    Padding,
-    PerAxis,
-    broadcasts,
-    check_choice,
-    check_float,
-    check_positive,
-    check_where,
-    make_window,
-)
+from ._window import Padding, PerAxis, make_window
 
 
 def soft_pool(
@@ -94,7 +86,7 @@ def soft_pool(
     )
     valid = check_where(where, x.shape)
     wide = _engine.widen(x)
-    scale = check_positive("temperature", temperature, wide, window)
+    scale = check_positive("temperature", temperature, wide, window.axes)
     check_choice("gradient", gradient, ("exact", "paper"))
     with jax.named_scope("jaxpool.soft_pool"):
         wide = _engine.without(wide, valid)  # a NaN there would reach the temperature

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax.nn import initializers
 
 from .._adaptive import adaptive_avg_pool
+from .._check import check_choice
 from .._global import global_avg_pool
-from .._window import check_choice
 from ._convolutional import TorchNames, Unit
 from ._pyramid import PyramidBlock
 from ._resize import resize

@@ -15,7 +15,8 @@ from jax.nn import initializers, relu
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
-from .._window import PerAxis, check_choice
+from .._check import check_choice
+from .._window import PerAxis
 from ._base import Layer
 
 Norm = Literal["batch", "group", "instance"] | None

@@ -10,8 +10,9 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from .. import _engine
+from .._check import check_choice, check_float, check_where
 from .._detail import detail_preserving_pool
-from .._window import check_choice, check_float, check_where, make_window
+from .._window import make_window
 from ._learned import Learned
 from ._windowed import Windowed
 

@@ -11,11 +11,11 @@ from jax.nn.initializers import Initializer, normal
 from jax.typing import DTypeLike
 
 from .._adapool import Gradient, ada_pool
+from .._check import as_int
 from .._global import global_gem_pool, global_lse_pool
 from .._mixed import gated_pool, mixed_pool, tree_pool
 from .._norm import gem_pool, lp_pool, lse_pool
 from .._rank import rank_pool
-from .._window import as_int
 from ._base import Layer
 from ._global import Global
 from ._windowed import Windowed

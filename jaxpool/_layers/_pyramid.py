@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.nn import relu, silu
 from jax.typing import ArrayLike
 
-from .._indices import check_sizes
+from .._check import check_sizes
 from .._pyramid import max_pool_pyramid, spatial_pyramid_pool
 from ._base import Layer
 from ._convolutional import Activation, Block, TorchNames, Unit

@@ -6,7 +6,7 @@ from typing import Literal
 import jax
 from jax.typing import ArrayLike
 
-from .._adapool import ada_unpool
+from .._ada_unpool import ada_unpool
 from .._unpool import avg_unpool, max_unpool
 from .._window import Padding, PerAxis
 from ._base import Layer

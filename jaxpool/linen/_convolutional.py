@@ -11,7 +11,7 @@ from flax import linen, traverse_util
 from jax.typing import ArrayLike
 
 from .. import _layers
-from .._window import check_float
+from .._check import check_float
 
 
 class _BatchNorm(linen.BatchNorm):

@@ -12,7 +12,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from .. import _layers
-from .._window import check_float
+from .._check import check_float
 
 
 class _BatchNorm(nnx.BatchNorm):
