@@ -1,8 +1,8 @@
 """Timing of several implementations of the same thing, side by side.
 
-A case is a dict of contenders, each a callable without arguments that runs one of them
-to completion. They take turns, round after round in one process, and are compared by
-their medians: a noisy machine is noisy for all of them.
+A case is a dict of contenders, each a callable that runs one of them so many times, to
+completion. They take turns, round after round in one process, and are compared by their
+medians: a noisy machine is noisy for all of them.
 """
 
 import argparse
@@ -30,7 +30,7 @@ try:
 except ImportError:
     torch: Any = None
 
-Contender = Callable[[], object]
+Contender = Callable[[int], object]
 
 
 def _keep_memory() -> None:
@@ -53,10 +53,10 @@ _keep_memory()
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Medians, in seconds, of the contenders of a case."""
+    """Medians, in seconds, of the contenders of a case: one call each."""
 
     case: str
-    seconds: Mapping[str, float]
+    seconds: dict[str, float]
 
     def ratio(self, peer: str, ours: str = "ours") -> float | None:
         """How many times faster than `peer` we are."""
@@ -66,56 +66,92 @@ class Row:
 
 
 def measure(case: str, contenders: Mapping[str, Contender], rounds: int) -> Row:
-    """Runs the contenders in turn `rounds` times, after one round to warm up."""
+    """Runs the contenders in turn `rounds` times, after two calls to warm up."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
-    for i in range(rounds + 1):
+    calls = {}
+    for name, run in contenders.items():
+        run(1)
+        # A GPU queues calls, which hides the time to launch one.
+        calls[name] = 10 if on_gpu() and _seconds(run, 1) < 0.05 else 1
+    for _ in range(rounds):
         for name, run in contenders.items():
-            start = time.perf_counter()
-            run()
-            if i:
-                times[name].append(time.perf_counter() - start)
+            times[name].append(_seconds(run, calls[name]))
     return Row(case, {name: statistics.median(t) for name, t in times.items()})
+
+
+def _seconds(run: Contender, calls: int) -> float:
+    """The time of one of so many calls."""
+    start = time.perf_counter()
+    run(calls)
+    return (time.perf_counter() - start) / calls
+
+
+def on_gpu() -> bool:
+    """Whether JAX computes on a GPU; PyTorch then does, too."""
+    return jax.default_backend() == "gpu"
 
 
 def jax_contender(
     fn: Callable[[jax.Array], jax.Array], x: jax.Array, backward: bool
 ) -> Contender:
     """`fn` jitted; with `backward` its value and vjp in one program."""
-    if not backward:
-        forward = jax.jit(fn)
-        return lambda: jax.block_until_ready(forward(x))
 
     @jax.jit
     def both(x, g):
         y, pullback = jax.vjp(fn, x)
         return y, pullback(g)[0]
 
-    shape = jax.eval_shape(fn, x)
-    g = jnp.ones(shape.shape, shape.dtype)
-    return lambda: jax.block_until_ready(both(x, g))
+    args = (x,)
+    if backward:
+        shape = jax.eval_shape(fn, x)
+        args = (x, jnp.ones(shape.shape, shape.dtype))
+    # Compiled here: a call then looks up no cache.
+    compiled = jax.jit(both if backward else fn).lower(*args).compile()
+
+    def run(calls):
+        jax.block_until_ready([compiled(*args) for _ in range(calls)][-1])
+
+    return run
 
 
 def torch_contender(fn: Callable, x: jax.Array, backward: bool) -> Contender:
-    """`fn` in PyTorch, eager, on a channels-last copy of x `(N, H, W, C)`."""
+    """`fn` in PyTorch on a channels-last copy of x `(N, *space, C)`."""
     data = torch.from_numpy(np.array(x, np.float32)).to(
         getattr(torch, str(x.dtype))
-    )  # NHWC in memory, seen as NCHW
-    data = data.permute(0, 3, 1, 2)
-    if not backward:
+    )  # channels last in memory, seen as (N, C, *space)
+    data = data.movedim(-1, 1)
+    if on_gpu():
+        data = data.cuda()
+    data.requires_grad_(backward)
+    with torch.no_grad():
+        g = torch.ones_like(fn(data))
 
-        def forward():
+    def once():
+        if backward:
+            data.grad = None
+            fn(data).backward(g)
+        else:
             with torch.no_grad():
-                return fn(data)
+                fn(data)
 
-        return forward
-    data.requires_grad_(True)
-    g = torch.ones_like(fn(data))
+    def run(calls):
+        for _ in range(calls):
+            once()
+        if on_gpu():
+            torch.cuda.synchronize()
 
-    def both():
-        data.grad = None
-        fn(data).backward(g)
+    return run
 
-    return both
+
+def limit(fn: Callable, x: jax.Array, backward: bool) -> tuple[Contender, float]:
+    """A copy of x, and the bytes that `fn` must move as a multiple of the copy's.
+
+    Those are the input and the output, and with `backward` their cotangents: the time
+    that no implementation can beat.
+    """
+    y = jax.eval_shape(fn, x)
+    must = x.nbytes + y.size * y.dtype.itemsize
+    return jax_contender(jnp.negative, x, False), must * (1 + backward) / (2 * x.nbytes)
 
 
 def report(title: str, rows: Sequence[Row], peers: Sequence[str]) -> str:

@@ -109,7 +109,6 @@ def blocks(name, x, backward):
     try:
         _layers.max_pool_pyramid = stock_pyramid
         runs["stock"] = jax_contender(lambda x: run(x), x, backward)
-        runs["stock"]()  # traced while stock pools are in place
     finally:
         _layers.max_pool_pyramid = ours
     if torch is not None:
