@@ -17,9 +17,11 @@ import pathlib
 import re
 import sys
 
+# ruff: noqa: E402
 # Before jax reads them: no GPU is looked for, and no kernel is tuned by timing it.
+_FOUND = [p for d in sys.path for p in pathlib.Path(d).glob("nvidia/cuda_nvcc")]
+_NVCC = _FOUND[0] if _FOUND else ""
 os.environ["JAX_PLATFORMS"] = "cpu"
-_NVCC = next((p for d in sys.path for p in pathlib.Path(d).glob("nvidia/cuda_nvcc")), "")
 os.environ["XLA_FLAGS"] = (
     f"--xla_gpu_autotune_level=0 --xla_gpu_cuda_data_dir={_NVCC} "
     + os.environ.get("XLA_FLAGS", "")

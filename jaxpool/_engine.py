@@ -242,12 +242,7 @@ def arg_tap(
 ) -> jax.Array:
     """Number of the first valid tap of x that is y, or the first NaN where y is NaN."""
     x, y = lax.stop_gradient((x, y))
-    code = per_platform(functools.partial(_arg_tap, window, choose), x, y, valid)
-    if valid is None and window.padded and choose in (lax.max, lax.min):
-        # A window of identities alone also equals its padding: skip that.
-        first = window.first_inside(y.ndim).astype(code.dtype)
-        code = jnp.where(y == identity(choose, y.dtype), first, code)
-    return code
+    return per_platform(functools.partial(_arg_tap, window, choose), x, y, valid)
 
 
 def _arg_tap(window, choose, rule, x, y, valid):
@@ -256,18 +251,27 @@ def _arg_tap(window, choose, rule, x, y, valid):
     if separable and rule.integer_order and is_half(x.dtype):
         (x, init), (y, _) = _as_integers(x, choose), _as_integers(y, choose)
     if not separable or window.taps <= rule.gradient_taps:
-        return rule.keep(_first_match(x, y, valid, window, init))
-    # Rows first, then columns: the first row that holds y, and the first y in that row.
+        code = _first_match(x, y, valid, window, init)
+    else:
+        code = _first_match_by_axis(rule, x, y, valid, window, init, choose)
+    if separable and valid is None and window.padded:
+        # A window of identities alone also equals its padding: skip that.
+        first = window.first_inside(y.ndim).astype(code.dtype)
+        code = jnp.where(y == init, first, code)
+    return rule.keep(code)
+
+
+def _first_match_by_axis(rule, x, y, valid, window, init, choose):
+    """Rows first, then columns: the first row that holds y, and the first y in it."""
     code, inner = None, 1
-    for one in reversed(window.split()):
-        last = one.axes == window.axes[:1]
-        best = y if last else _extremum(rule, x, init, one, choose)
-        code = _first_match(x, best, valid, one, init, code, inner)
-        code, inner = rule.keep(code), inner * one.taps
+    outermost, *parts = window.split()
+    for one in reversed(parts):
+        best = _extremum(rule, x, init, one, choose)
+        code = rule.keep(_first_match(x, best, valid, one, init, code, inner))
+        x, inner = best, inner * one.taps
         if valid is not None:
             valid = window_any(valid, one)
-        x = best
-    return code
+    return _first_match(x, y, valid, outermost, init, code, inner)
 
 
 def _first_match(x, y, valid, window, init, code=None, inner=1):
