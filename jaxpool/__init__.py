@@ -15,6 +15,8 @@ from ._antialias import max_blur_pool as max_blur_pool
 from ._antialias import polyphase_pool as polyphase_pool
 from ._antialias import subsample as subsample
 from ._combined import combined_pool as combined_pool
+from ._cost import PoolCost as PoolCost
+from ._cost import pool_cost as pool_cost
 from ._detail import detail_preserving_pool as detail_preserving_pool
 from ._fractional import fractional_max_pool as fractional_max_pool
 from ._global import global_avg_max_pool as global_avg_max_pool

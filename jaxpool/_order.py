@@ -339,7 +339,7 @@ def _ascending(values: list[jax.Array]) -> list[jax.Array]:
     if len(values) > _LARGEST_NETWORK:
         return list(jnp.sort(jnp.stack(values), axis=0))
     values = list(values)
-    for i, j in _sorting_network(len(values)):
+    for i, j in sorting_network(len(values)):
         low, high = jnp.minimum(values[i], values[j]), jnp.maximum(values[i], values[j])
         values[i], values[j] = low, high
     return values
@@ -349,17 +349,17 @@ _LARGEST_NETWORK = 64  # 543 comparisons; more of them take long to compile
 
 
 @functools.cache
-def _sorting_network(n: int) -> list[tuple[int, int]]:
-    """Batcher's odd-even merge sort of n values, as pairs to put in order."""
-    pairs = []
-    p = 1
-    while p < n:
-        k = p
-        while k >= 1:
-            for start in range(k % p, n - k, 2 * k):
-                for i in range(start, min(start + k, n - k)):
-                    if i // (2 * p) == (i + k) // (2 * p):
-                        pairs.append((i, i + k))
-            k //= 2
-        p *= 2
+def sorting_network(n: int) -> list[tuple[int, int]]:
+    """Batcher's merge exchange of n values, as pairs to put in order.
+
+    Knuth, "The Art of Computer Programming", volume 3, 5.2.2, algorithm M.
+    """
+    pairs: list[tuple[int, int]] = []
+    top = p = 2 ** (n - 1).bit_length() // 2
+    while p > 0:
+        q, r, d = top, 0, p
+        while d > 0:
+            pairs += [(i, i + d) for i in range(n - d) if i & p == r]
+            q, r, d = q // 2, p, q - p
+        p //= 2
     return pairs

@@ -24,6 +24,7 @@ PLATFORMS = {"cpu", "gpu", "cuda", "rocm", "tpu"}
 NO_LAYER = {
     "pool_output_shape": "says a shape, pools nothing",
     "fixed_window": "says a window, pools nothing",
+    "pool_cost": "counts, pools nothing",
     "indices_to_tensorflow": "converts indices, pools nothing",
     "indices_from_tensorflow": "converts indices, pools nothing",
 }

@@ -10,38 +10,36 @@ from jax.typing import ArrayLike
 from .. import _layers
 
 
-@linen.compact
-def _call_gem(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
-    """Pools x; elements with `where` False take no part."""
-    p = self.param("p", lambda key: self._full(self.p))
-    return self._call(x, where=where, p=p)
+class _GeM(_layers.GeM, linen.Module):
+    @linen.compact
+    def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
+        """Pools x; elements with `where` False take no part."""
+        p = self.param("p", lambda key: self._full(self.p))
+        return self._call(x, where=where, p=p)
 
 
-@linen.compact
-def _call_lse(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
-    """Pools x; elements with `where` False take no part."""
-    start = self.param("log_temperature", lambda key: self._log_temperature())
-    return self._call(x, where=where, temperature=jnp.exp(start))
+class _LSE(_layers.LSE, linen.Module):
+    @linen.compact
+    def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
+        """Pools x; elements with `where` False take no part."""
+        start = self.param("log_temperature", lambda key: self._log_temperature())
+        return self._call(x, where=where, temperature=jnp.exp(start))
 
 
-class GeMPool(_layers.GeMPool, linen.Module):
+class GeMPool(_GeM, _layers.GeMPool):
     __doc__ = _layers.GeMPool.__doc__
-    __call__ = _call_gem
 
 
-class GlobalGeMPool(_layers.GlobalGeMPool, linen.Module):
+class GlobalGeMPool(_GeM, _layers.GlobalGeMPool):
     __doc__ = _layers.GlobalGeMPool.__doc__
-    __call__ = _call_gem
 
 
-class LSEPool(_layers.LSEPool, linen.Module):
+class LSEPool(_LSE, _layers.LSEPool):
     __doc__ = _layers.LSEPool.__doc__
-    __call__ = _call_lse
 
 
-class GlobalLSEPool(_layers.GlobalLSEPool, linen.Module):
+class GlobalLSEPool(_LSE, _layers.GlobalLSEPool):
     __doc__ = _layers.GlobalLSEPool.__doc__
-    __call__ = _call_lse
 
 
 class PowerAvgPool(_layers.PowerAvgPool, linen.Module):
