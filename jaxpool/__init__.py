@@ -40,10 +40,15 @@ from ._norm import lse_pool as lse_pool
 from ._order import max_pool as max_pool
 from ._order import median_pool as median_pool
 from ._order import min_pool as min_pool
+from ._position_sensitive import ps_roi_align as ps_roi_align
+from ._position_sensitive import ps_roi_pool as ps_roi_pool
 from ._pyramid import max_pool_pyramid as max_pool_pyramid
 from ._pyramid import spatial_pyramid_pool as spatial_pyramid_pool
 from ._rank import rank_pool as rank_pool
 from ._rank import topk_avg_pool as topk_avg_pool
+from ._region import precise_roi_pool as precise_roi_pool
+from ._region import roi_align as roi_align
+from ._region import roi_pool as roi_pool
 from ._registry import POOLS as POOLS
 from ._s3 import s3_pool as s3_pool
 from ._stochastic import random_pool as random_pool

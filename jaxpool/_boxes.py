@@ -1,0 +1,298 @@
+"""Boxes on images: where their bins lie, and weighted sums over bins.
+
+Letters: `N` images `(N, H, W, C)`, `K` boxes, an output of `P x Q` bins per box.
+Weights are per axis: `rows` `(K, P, H)` and `columns` `(K, Q, W)` say what a bin takes
+of every row and column of its image.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from ._check import (
+    as_int,
+    canonical_axes,
+    check_array,
+    check_float,
+    check_integers,
+    check_parameter,
+    check_sizes,
+    check_where,
+)
+from ._engine import widen
+
+
+class Regions(NamedTuple):
+    """Images, channels last, and the boxes on them."""
+
+    images: jax.Array  # (N, H, W, C)
+    corners: jax.Array  # (K, 4): x1, y1, x2, y2, in pixels
+    image: jax.Array  # (K,), that of each box
+    valid: jax.Array  # (K,), False where the result is 0
+    bins: tuple[int, int]
+
+    @property
+    def spans(self) -> tuple[tuple[jax.Array, jax.Array], ...]:
+        """The start and the end of the boxes, `(K,)` each, for rows and columns."""
+        x1, y1, x2, y2 = jnp.moveaxis(self.corners, -1, 0)
+        return (y1, y2), (x1, x2)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """H and W."""
+        return self.images.shape[1], self.images.shape[2]
+
+
+def check_regions(
+    x: Any,
+    boxes: Any,
+    output_shape: Any,
+    batch_index: Any,
+    spatial_scale: Any,
+    where: Any,
+    axes: Any,
+) -> tuple[Regions, tuple[int, int]]:
+    """The arguments of a pool of regions, and the pooled axes as negative ints."""
+    x = check_float("x", x)
+    axes = canonical_axes(x.shape, axes, 2, "output_shape")
+    if x.ndim not in (3, 4):
+        raise ValueError(
+            "`x` must have two pooled axes, channels and at most one axis of images, "
+            f"got shape {x.shape}"
+        )
+    images = jnp.moveaxis(x, axes, (-3, -2))
+    images = images.reshape((-1, *images.shape[-3:])) if x.ndim == 3 else images
+    if 0 in images.shape[1:3]:
+        raise ValueError(f"`x` must not be empty along {axes}, got shape {x.shape}")
+    bins = check_sizes("output_shape", output_shape)
+    if len(bins) != 2:
+        raise ValueError(f"`output_shape` must have two ints, got {bins}")
+    boxes = check_array("boxes", boxes)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"`boxes` must have shape (K, 4), got {boxes.shape}")
+    if boxes.dtype != jnp.float64:
+        boxes = boxes.astype(jnp.float32)
+    valid = check_where(where, boxes.shape[:1])
+    if valid is None:
+        valid = jnp.ones((1,), bool)
+    valid = jnp.broadcast_to(valid, boxes.shape[:1])
+    boxes = jnp.where(valid[:, None], boxes, np.zeros((), boxes.dtype))
+    scale = check_parameter(
+        "spatial_scale", spatial_scale, (), boxes.dtype, "be positive", lambda v: v > 0
+    )
+    corners = boxes * scale.reshape(1, 1)
+    index = _check_index(batch_index, len(boxes), images.shape[0], x)
+    inside = (index >= 0) & (index < images.shape[0])
+    index = jnp.clip(index, 0, images.shape[0] - 1)
+    return Regions(images, corners, index, valid & inside, bins), axes
+
+
+def _check_index(batch_index, boxes, count, x):
+    if batch_index is None:
+        if count != 1:
+            raise ValueError(
+                f"`batch_index` must be given for x with shape {x.shape}: it says "
+                "which image each box lies on"
+            )
+        return jnp.zeros(boxes, jnp.int32)
+    index = check_integers("batch_index", batch_index)
+    if index.shape != (boxes,):
+        raise ValueError(
+            f"`batch_index` must have one int per box, shape ({boxes},), got shape "
+            f"{index.shape}"
+        )
+    try:
+        outside = np.asarray((index < 0) | (index >= count)).any()
+    except jax.errors.TracerArrayConversionError:
+        return index  # not known yet
+    if outside:
+        raise ValueError(
+            f"`batch_index` must lie in [0, {count}) for x with shape {x.shape}, got "
+            f"{np.asarray(index)}"
+        )
+    return index
+
+
+def check_ratio(ratio: Any, most: Any) -> tuple[int | None, int]:
+    """Points per bin, None if they are adaptive, and how many there are at most."""
+    name, given, other = "sampling_ratio", ratio, most
+    if ratio is None:
+        name, given, other = "max_sampling_ratio", most, None
+    if given is None or other is not None:
+        raise ValueError(
+            "one of `sampling_ratio` and `max_sampling_ratio` must be None, got "
+            f"{ratio} and {most}"
+        )
+    if as_int(name, given) < 1:
+        raise ValueError(f"`{name}` must be at least 1, got {given}")
+    return ratio, given
+
+
+def restore(y: jax.Array, regions: Regions, axes: tuple[int, int], x: Any) -> jax.Array:
+    """The bins `(K, P, Q, C)` of valid boxes, laid out like x and with its dtype."""
+    y = jnp.where(regions.valid[:, None, None, None], y, np.zeros((), y.dtype))
+    return jnp.moveaxis(y, (-3, -2), axes).astype(x.dtype)
+
+
+# --- Bins of whole pixels -------------------------------------------------------------
+
+
+def rounded_bins(
+    start: jax.Array, end: jax.Array, bins: int, size: int, *, inclusive: bool
+) -> tuple[jax.Array, jax.Array]:
+    """Where the bins of boxes in whole pixels start and end, `(K, bins)` each."""
+    first, last = _round(start), _round(end)
+    length = jnp.maximum(last - first + (1 if inclusive else 0), 1)
+    step = length / np.asarray(bins, length.dtype)
+    number = np.arange(bins + 1, dtype=length.dtype)
+    edges = number * step[:, None]
+    low, high = jnp.floor(edges[:, :-1]), jnp.ceil(edges[:, 1:])
+    clipped = [
+        jnp.clip(jnp.nan_to_num(edge + first[:, None]), 0, size) for edge in (low, high)
+    ]
+    low, high = (lax.stop_gradient(edge).astype(jnp.int32) for edge in clipped)
+    return low, jnp.maximum(low, high)
+
+
+def _round(x):
+    """To the nearest integer, halves away from 0."""
+    x = lax.stop_gradient(x)
+    return jnp.sign(x) * jnp.floor(jnp.abs(x) + np.asarray(0.5, x.dtype))
+
+
+# --- Samples of bilinear interpolation ------------------------------------------------
+
+
+class Samples(NamedTuple):
+    """What a bin takes along one axis: `(K, P, S)` positions, and which of them are."""
+
+    position: jax.Array
+    real: jax.Array
+
+
+def aligned_samples(
+    regions: Regions, ratio: int | None, most: int, aligned: bool
+) -> list[Samples]:
+    """The points of every bin, along rows and columns; `ratio` None is adaptive."""
+    found = []
+    for (start, end), bins in zip(regions.spans, regions.bins, strict=True):
+        size = end - start
+        if not aligned:
+            size = jnp.maximum(size, 1)
+        if ratio is None:
+            each = jnp.clip(jnp.ceil(size / np.asarray(bins, size.dtype)), 0, most)
+            each = lax.stop_gradient(jnp.where(size > 0, each, 0)).astype(jnp.int32)
+        else:
+            each = jnp.full(size.shape, ratio, jnp.int32)
+        shift = np.asarray(0.5 if aligned else 0.0, start.dtype)
+        found.append(_samples(start - shift, size, bins, each, most))
+    return found
+
+
+def _samples(start, size, bins, ratio, most) -> Samples:
+    """`ratio` samples per bin, `(K,)` and at most `most`, evenly within each bin."""
+    bin_size = (size / np.asarray(bins, size.dtype))[:, None, None]
+    first = start[:, None, None] + np.arange(bins, dtype=size.dtype)[:, None] * bin_size
+    each = np.arange(most)
+    ratio = ratio[:, None, None]
+    real = jnp.broadcast_to(each < ratio, (len(size), bins, most))
+    step = bin_size / jnp.maximum(ratio, 1).astype(size.dtype)
+    position = first + (each + 0.5).astype(size.dtype) * step
+    return Samples(position, real)
+
+
+class Taps(NamedTuple):
+    """The elements that a bin takes along one axis, `(K, P, T)` each."""
+
+    place: jax.Array
+    weight: jax.Array
+
+
+def taps(samples: Samples, size: int) -> Taps:
+    """The two neighbours of every sample; beyond the border by a pixel it counts."""
+    position = samples.position
+    inside = samples.real & (position >= -1) & (position <= size)
+    position = jnp.where(inside, position, np.zeros((), position.dtype))
+    position = jnp.clip(position, 0, size - 1)
+    low = jnp.floor(lax.stop_gradient(position))
+    above = position - low
+    count = jnp.maximum(samples.real.sum(-1, keepdims=True), 1).astype(position.dtype)
+    share = jnp.where(inside, 1 / count, np.zeros((), position.dtype))
+    low = low.astype(jnp.int32)
+    high = jnp.minimum(low + 1, size - 1)
+    return Taps(
+        jnp.concatenate([low, high], -1),
+        jnp.concatenate([(1 - above) * share, above * share], -1),
+    )
+
+
+def dense(taps: Taps, size: int) -> jax.Array:
+    """Taps as weights of all elements, `(K, P, size)`."""
+    hot = taps.place[..., None] == np.arange(size)
+    return jnp.where(hot, taps.weight[..., None], np.zeros((), taps.weight.dtype)).sum(
+        -2
+    )
+
+
+# --- Weighted sums --------------------------------------------------------------------
+
+
+def gathered_sums(
+    images: jax.Array, image: jax.Array, rows: Taps, columns: Taps
+) -> jax.Array:
+    """`y[k, p, q] = sum_ij rows[k, p, i] columns[k, q, j] x[i, j]`, tap by tap.
+
+    XLA makes of it one pass that reads each pixel where it is needed.
+    """
+    _, height, width, channels = images.shape
+    flat = images.reshape(-1, channels)
+    first = (image[:, None, None] * np.int32(height) + rows.place) * np.int32(width)
+
+    def pixels(i, j):
+        place = first[:, :, None, i] + columns.place[:, None, :, j]
+        return widen(flat.at[place].get(mode="promise_in_bounds"))
+
+    def column(j):
+        parts = (
+            pixels(i, j) * rows.weight[:, :, None, None, i].astype(dtype)
+            for i in range(rows.place.shape[-1])
+        )
+        return functools.reduce(jnp.add, parts)
+
+    dtype = widen(images).dtype
+    parts = (
+        column(j) * columns.weight[:, None, :, None, j].astype(dtype)
+        for j in range(columns.place.shape[-1])
+    )
+    return functools.reduce(jnp.add, parts)
+
+
+def matmul_sums(
+    images: jax.Array, image: jax.Array, rows: jax.Array, columns: jax.Array
+) -> jax.Array:
+    """The same sums as two matrix products, with weights of all rows and columns."""
+    return _products(images, image, rows, columns, "kpnh,nhwc->kpwc", "kqw,kpwc->kpqc")
+
+
+def position_sensitive_sums(
+    regions: Regions, rows: jax.Array, columns: jax.Array
+) -> jax.Array:
+    """The same, where bin `(p, q)` of channel c reads channel `(c P + p) Q + q`."""
+    x = regions.images
+    x = x.reshape(*x.shape[:3], -1, *regions.bins)
+    inner, outer = "kpnh,nhwcpq->kwcpq", "kqw,kwcpq->kpqc"
+    return _products(x, regions.image, rows, columns, inner, outer)
+
+
+def _products(x, image, rows, columns, inner, outer):
+    x = widen(x)
+    rows, columns = rows.astype(x.dtype), columns.astype(x.dtype)
+    # Weights of the rows of all images: 0 for those that a box is not on.
+    on = image[:, None, None, None] == np.arange(x.shape[0])[:, None]
+    rows = jnp.where(on, rows[:, :, None, :], np.zeros((), x.dtype))
+    einsum = functools.partial(jnp.einsum, precision=lax.Precision.HIGHEST)
+    return einsum(outer, columns, einsum(inner, rows, x))
