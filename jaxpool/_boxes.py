@@ -17,13 +17,14 @@ from ._check import (
     as_int,
     canonical_axes,
     check_array,
-    check_float,
     check_integers,
     check_parameter,
     check_sizes,
     check_where,
 )
 from ._engine import widen
+
+_FAR = 1e9
 
 
 class Regions(NamedTuple):
@@ -32,7 +33,7 @@ class Regions(NamedTuple):
     images: jax.Array  # (N, H, W, C)
     corners: jax.Array  # (K, 4): x1, y1, x2, y2, in pixels
     image: jax.Array  # (K,), that of each box
-    valid: jax.Array  # (K,), False where the result is 0
+    valid: jax.Array  # (K,), False where the result is 0: left out, or not finite
     bins: tuple[int, int]
 
     @property
@@ -48,7 +49,7 @@ class Regions(NamedTuple):
 
 
 def check_regions(
-    x: Any,
+    x: jax.Array,
     boxes: Any,
     output_shape: Any,
     batch_index: Any,
@@ -57,7 +58,6 @@ def check_regions(
     axes: Any,
 ) -> tuple[Regions, tuple[int, int]]:
     """The arguments of a pool of regions, and the pooled axes as negative ints."""
-    x = check_float("x", x)
     axes = canonical_axes(x.shape, axes, 2, "output_shape")
     if x.ndim not in (3, 4):
         raise ValueError(
@@ -74,17 +74,20 @@ def check_regions(
     boxes = check_array("boxes", boxes)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"`boxes` must have shape (K, 4), got {boxes.shape}")
-    if boxes.dtype != jnp.float64:
-        boxes = boxes.astype(jnp.float32)
+    wide = jnp.float64 in (x.dtype, boxes.dtype)
+    boxes = boxes.astype(jnp.float64 if wide else jnp.float32)
     valid = check_where(where, boxes.shape[:1])
     if valid is None:
         valid = jnp.ones((1,), bool)
     valid = jnp.broadcast_to(valid, boxes.shape[:1])
-    boxes = jnp.where(valid[:, None], boxes, np.zeros((), boxes.dtype))
     scale = check_parameter(
         "spatial_scale", spatial_scale, (), boxes.dtype, "be positive", lambda v: v > 0
     )
     corners = boxes * scale.reshape(1, 1)
+    # So far out that nothing is there, and near enough for no size to overflow.
+    corners = jnp.clip(corners, -_FAR, _FAR)
+    valid &= jnp.isfinite(boxes).all(-1)
+    corners = jnp.where(valid[:, None], corners, np.zeros((), corners.dtype))
     index = _check_index(batch_index, len(boxes), images.shape[0], x)
     inside = (index >= 0) & (index < images.shape[0])
     index = jnp.clip(index, 0, images.shape[0] - 1)
@@ -148,7 +151,7 @@ def rounded_bins(
     first, last = _round(start), _round(end)
     length = jnp.maximum(last - first + (1 if inclusive else 0), 1)
     step = length / np.asarray(bins, length.dtype)
-    number = np.arange(bins + 1, dtype=length.dtype)
+    number = np.arange(bins + 1, dtype=length.dtype)[None]
     edges = number * step[:, None]
     low, high = jnp.floor(edges[:, :-1]), jnp.ceil(edges[:, 1:])
     clipped = [
@@ -196,8 +199,11 @@ def aligned_samples(
 def _samples(start, size, bins, ratio, most) -> Samples:
     """`ratio` samples per bin, `(K,)` and at most `most`, evenly within each bin."""
     bin_size = (size / np.asarray(bins, size.dtype))[:, None, None]
-    first = start[:, None, None] + np.arange(bins, dtype=size.dtype)[:, None] * bin_size
-    each = np.arange(most)
+    first = (
+        start[:, None, None]
+        + np.arange(bins, dtype=size.dtype)[None, :, None] * bin_size
+    )
+    each = np.arange(most, dtype=np.int32)[None, None]
     ratio = ratio[:, None, None]
     real = jnp.broadcast_to(each < ratio, (len(size), bins, most))
     step = bin_size / jnp.maximum(ratio, 1).astype(size.dtype)
@@ -232,7 +238,7 @@ def taps(samples: Samples, size: int) -> Taps:
 
 def dense(taps: Taps, size: int) -> jax.Array:
     """Taps as weights of all elements, `(K, P, size)`."""
-    hot = taps.place[..., None] == np.arange(size)
+    hot = taps.place[..., None] == np.arange(size, dtype=np.int32)[None, None, None]
     return jnp.where(hot, taps.weight[..., None], np.zeros((), taps.weight.dtype)).sum(
         -2
     )
@@ -292,7 +298,8 @@ def _products(x, image, rows, columns, inner, outer):
     x = widen(x)
     rows, columns = rows.astype(x.dtype), columns.astype(x.dtype)
     # Weights of the rows of all images: 0 for those that a box is not on.
-    on = image[:, None, None, None] == np.arange(x.shape[0])[:, None]
+    number = np.arange(x.shape[0], dtype=np.int32)[None, None, :, None]
+    on = image[:, None, None, None] == number
     rows = jnp.where(on, rows[:, :, None, :], np.zeros((), x.dtype))
     einsum = functools.partial(jnp.einsum, precision=lax.Precision.HIGHEST)
     return einsum(outer, columns, einsum(inner, rows, x))

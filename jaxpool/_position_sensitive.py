@@ -40,7 +40,7 @@ def ps_roi_pool(
       x: `(N, H, W, C)`, images, or `(H, W, C)`, one image, with `C = D P Q`; of any
         real dtype.
       boxes: `(K, 4)`, the corners `(x1, y1, x2, y2)` of each box, x along W and y along
-        H, in units of `1 / spatial_scale` pixels.
+        H, in units of `1 / spatial_scale` pixels. One that is not finite gives 0.
       output_shape: `(P, Q)`, the number of bins along H and W.
       batch_index: `(K,)` ints, the image that each box lies on; may be left out for one
         image. Out of range it is an error where it is known, else the result is 0.
@@ -61,7 +61,7 @@ def ps_roi_pool(
 
     Example:
       >>> import jax.numpy as jnp, jaxpool
-      >>> x = jnp.arange(4.0) + jnp.zeros((4, 4, 4))
+      >>> x = jnp.broadcast_to(jnp.arange(4.0), (4, 4, 4))
       >>> jaxpool.ps_roi_pool(x, jnp.array([[0, 0, 4, 4]]), (2, 2))[0, ..., 0]
       Array([[0., 1.],
              [2., 3.]], dtype=float32)
@@ -70,6 +70,7 @@ def ps_roi_pool(
       Dai, Li, He, Sun, "R-FCN", 2016, https://arxiv.org/abs/1605.06409, equation 1;
       torchvision, `torchvision.ops.ps_roi_pool`.
     """
+    x = check_float("x", x)
     regions, axes = check_regions(
         x, boxes, output_shape, batch_index, spatial_scale, where, axes
     )
@@ -82,12 +83,12 @@ def ps_roi_pool(
         ):
             last = size - 1 if torchvision_compat else size
             start, end = _boxes.rounded_bins(*span, bins, last, inclusive=False)
-            pixel = np.arange(size)
+            pixel = np.arange(size, dtype=np.int32)[None, None]
             inside = (pixel >= start[..., None]) & (pixel < end[..., None])
             count = jnp.maximum(end - start, 1)[..., None].astype(span[0].dtype)
             weights.append(inside.astype(count.dtype) / count)
         y = _boxes.position_sensitive_sums(regions, *weights)
-        return _boxes.restore(y, regions, axes, check_float("x", x))
+        return _boxes.restore(y, regions, axes, x)
 
 
 def ps_roi_align(
@@ -115,7 +116,7 @@ def ps_roi_align(
       x: `(N, H, W, C)`, images, or `(H, W, C)`, one image, with `C = D P Q`; of any
         real dtype.
       boxes: `(K, 4)`, the corners `(x1, y1, x2, y2)` of each box, x along W and y along
-        H, in units of `1 / spatial_scale` pixels.
+        H, in units of `1 / spatial_scale` pixels. One that is not finite gives 0.
       output_shape: `(P, Q)`, the number of bins along H and W.
       batch_index: `(K,)` ints, the image that each box lies on; may be left out for one
         image. Out of range it is an error where it is known, else the result is 0.
@@ -138,7 +139,7 @@ def ps_roi_align(
 
     Example:
       >>> import jax.numpy as jnp, jaxpool
-      >>> x = jnp.arange(4.0) + jnp.zeros((4, 4, 4))
+      >>> x = jnp.broadcast_to(jnp.arange(4.0), (4, 4, 4))
       >>> jaxpool.ps_roi_align(x, jnp.array([[0, 0, 4, 4]]), (2, 2))[0, ..., 0]
       Array([[0., 1.],
              [2., 3.]], dtype=float32)
@@ -147,6 +148,7 @@ def ps_roi_align(
       Li, Peng, Yu, Zhang, Deng, Sun, "Light-Head R-CNN", 2017,
       https://arxiv.org/abs/1711.07264; torchvision, `torchvision.ops.ps_roi_align`.
     """
+    x = check_float("x", x)
     regions, axes = check_regions(
         x, boxes, output_shape, batch_index, spatial_scale, where, axes
     )
@@ -159,7 +161,7 @@ def ps_roi_align(
             for along, size in zip(samples, regions.sizes, strict=True)
         ]
         y = _boxes.position_sensitive_sums(regions, *weights)
-        return _boxes.restore(y, regions, axes, check_float("x", x))
+        return _boxes.restore(y, regions, axes, x)
 
 
 # --- Helpers --------------------------------------------------------------------------

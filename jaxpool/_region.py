@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from . import _boxes
 from ._boxes import Regions, Samples, check_regions
-from ._check import check_bool, check_float
+from ._check import check_array, check_bool, check_float
 from ._engine import identity
 from ._lowering import Rule, per_platform
 
@@ -37,7 +37,7 @@ def roi_pool(
     Args:
       x: `(N, H, W, C)`, images, or `(H, W, C)`, one image; of any real dtype.
       boxes: `(K, 4)`, the corners `(x1, y1, x2, y2)` of each box, x along W and y along
-        H, in units of `1 / spatial_scale` pixels.
+        H, in units of `1 / spatial_scale` pixels. One that is not finite gives 0.
       output_shape: `(P, Q)`, the number of bins along H and W.
       batch_index: `(K,)` ints, the image that each box lies on; may be left out for one
         image. Out of range it is an error where it is known, else the result is 0.
@@ -47,7 +47,7 @@ def roi_pool(
       axes: the axes H and W of x.
 
     Returns:
-      `(K, P, Q, C)`, with x's dtype (the default float for integers); with `axes` the
+      `(K, P, Q, C)`, with x's dtype; with `axes` the
       bins take the place of the pooled axes, K that of N.
 
     Raises:
@@ -65,6 +65,7 @@ def roi_pool(
       Girshick, "Fast R-CNN", 2015, https://arxiv.org/abs/1504.08083, section 2.1;
       torchvision, `torchvision.ops.roi_pool`.
     """
+    x = check_array("x", x)
     regions, axes = check_regions(
         x, boxes, output_shape, batch_index, spatial_scale, where, axes
     )
@@ -79,7 +80,7 @@ def roi_pool(
         pixels = regions.images.reshape(-1)
         y = pixels.at[place].get(mode="promise_in_bounds")
         y = jnp.where(some, y, np.zeros((), y.dtype))
-        return _boxes.restore(y, regions, axes, y)
+        return _boxes.restore(y, regions, axes, x)
 
 
 def roi_align(
@@ -111,13 +112,14 @@ def roi_align(
 
     On CPU and GPU each bin gathers the pixels it needs, and the gradient scatters them:
     on a GPU in no fixed order, unless XLA's flag `xla_gpu_deterministic_ops` is set. On
-    TPU both are two matrix products, `(K P, N H) x (N H, W C)` the larger, which hold
-    `K P W C` numbers; there a NaN or an infinity reaches all bins.
+    TPU, and with more than 3 points per bin and axis, both are two matrix products,
+    `(K P, N H) x (N H, W C)` the larger, which hold `K P W C` numbers; there a NaN or
+    an infinity of a channel reaches all bins.
 
     Args:
       x: `(N, H, W, C)`, images, or `(H, W, C)`, one image; of any real dtype.
       boxes: `(K, 4)`, the corners `(x1, y1, x2, y2)` of each box, x along W and y along
-        H, in units of `1 / spatial_scale` pixels.
+        H, in units of `1 / spatial_scale` pixels. One that is not finite gives 0.
       output_shape: `(P, Q)`, the number of bins along H and W.
       batch_index: `(K,)` ints, the image that each box lies on; may be left out for one
         image. Out of range it is an error where it is known, else the result is 0.
@@ -151,6 +153,7 @@ def roi_align(
       https://arxiv.org/abs/1703.06870, section 3; torchvision,
       `torchvision.ops.roi_align`.
     """
+    x = check_float("x", x)
     regions, axes = check_regions(
         x, boxes, output_shape, batch_index, spatial_scale, where, axes
     )
@@ -159,7 +162,7 @@ def roi_align(
     with jax.named_scope("jaxpool.roi_align"):
         rows, columns = _boxes.aligned_samples(regions, *ratio, aligned)
         y = per_platform(_sum_of_samples, regions.images, regions.image, rows, columns)
-        return _boxes.restore(y, regions, axes, check_float("x", x))
+        return _boxes.restore(y, regions, axes, x)
 
 
 def precise_roi_pool(
@@ -187,7 +190,7 @@ def precise_roi_pool(
     Args:
       x: `(N, H, W, C)`, images, or `(H, W, C)`, one image; of any real dtype.
       boxes: `(K, 4)`, the corners `(x1, y1, x2, y2)` of each box, x along W and y along
-        H, in units of `1 / spatial_scale` pixels.
+        H, in units of `1 / spatial_scale` pixels. One that is not finite gives 0.
       output_shape: `(P, Q)`, the number of bins along H and W.
       batch_index: `(K,)` ints, the image that each box lies on; may be left out for one
         image. Out of range it is an error where it is known, else the result is 0.
@@ -216,6 +219,7 @@ def precise_roi_pool(
       Jiang, Luo, Mao, Xiao, Jiang, "Acquisition of Localization Confidence for Accurate
       Object Detection", 2018, https://arxiv.org/abs/1807.11590, equations 4 to 6.
     """
+    x = check_float("x", x)
     regions, axes = check_regions(
         x, boxes, output_shape, batch_index, spatial_scale, where, axes
     )
@@ -227,16 +231,20 @@ def precise_roi_pool(
             )
         ]
         y = _boxes.matmul_sums(regions.images, regions.image, *weights)
-        return _boxes.restore(y, regions, axes, check_float("x", x))
+        return _boxes.restore(y, regions, axes, x)
 
 
 # --- Helpers --------------------------------------------------------------------------
 
 
+# Samples per bin and axis; more of them take long to compile, tap by tap.
+_MOST_GATHERED = 3
+
+
 def _sum_of_samples(rule: Rule, images, image, rows: Samples, columns: Samples):
     _, height, width, _ = images.shape
     taps = _boxes.taps(rows, height), _boxes.taps(columns, width)
-    if rule.native:
+    if rule.native or rows.position.shape[-1] > _MOST_GATHERED:
         weights = _boxes.dense(taps[0], height), _boxes.dense(taps[1], width)
         return _boxes.matmul_sums(images, image, *weights)
     return _boxes.gathered_sums(images, image, *taps)
@@ -257,6 +265,7 @@ def _first_largest(regions: Regions, rows, columns):
     tall = jnp.max(bottom - top, initial=0)
     wide = jnp.max(right - left, initial=0)
     shape = (len(regions.corners), *regions.bins, channels)
+    channel = np.arange(channels, dtype=np.int32)[None, None, None]
 
     def step(t, state):
         best, place, some = state
@@ -264,7 +273,7 @@ def _first_largest(regions: Regions, rows, columns):
         inside = (i < bottom) & (j < right)
         row = index * np.int32(height) + jnp.minimum(i, height - 1)
         here = row * np.int32(width) + jnp.minimum(j, width - 1)
-        here = here * np.int32(channels) + np.arange(channels, dtype=np.int32)
+        here = here * np.int32(channels) + channel
         value = pixels.at[here].get(mode="promise_in_bounds")
         better = (value > best) | ~some | ((value != value) & (best == best))
         better &= inside
@@ -274,12 +283,13 @@ def _first_largest(regions: Regions, rows, columns):
             some | inside,
         )
 
-    start = (
-        jnp.full(shape, identity(lax.max, images.dtype), images.dtype),
-        jnp.zeros(shape, jnp.int32),
-        jnp.zeros(shape, bool),
-    )
-    _, place, some = lax.fori_loop(0, tall * wide, step, start)
+    # Not constants: under shard_map the state must vary across devices as its steps do.
+    place = jnp.broadcast_to((index + top + left) * np.int32(0), shape)
+    value = pixels.at[place].get(mode="promise_in_bounds")
+    place = jnp.where(value == value, place, place)
+    some = place < 0
+    best = jnp.where(some, value, identity(lax.max, images.dtype))
+    _, place, some = lax.fori_loop(0, tall * wide, step, (best, place, some))
     return place, some
 
 
@@ -287,9 +297,10 @@ def _integrals(start, end, bins, size):
     """The share of each element in the integral over a bin, `(K, bins, size)`."""
     length = jnp.maximum(end - start, 0)[:, None]
     step = length / np.asarray(bins, length.dtype)
-    number = np.arange(bins + 1, dtype=length.dtype)
+    number = np.arange(bins + 1, dtype=length.dtype)[None]
     edges = (start[:, None] + number * step)[..., None]
-    below = _integral_of_hat(edges - np.arange(size, dtype=length.dtype))
+    element = np.arange(size, dtype=length.dtype)[None, None]
+    below = _integral_of_hat(edges - element)
     some = (step > 0)[..., None]
     share = jnp.diff(below, axis=1) / jnp.where(some, step[..., None], 1)
     return jnp.where(some, share, np.zeros((), share.dtype))

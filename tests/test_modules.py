@@ -52,6 +52,7 @@ class Case(NamedTuple):
     few: Mapping[str, Any] = WINDOWS  # what a layer must be given
     arrays: tuple[Any, ...] = (X,)
     at_default: tuple[str, ...] = ()  # options that do not go with the others
+    where: Any = WHERE
 
 
 def sized(function, **options):
@@ -60,6 +61,13 @@ def sized(function, **options):
 
 def whole(function, **options):
     return Case(function, WHOLE | options, {})
+
+
+def regions(function, **options):
+    boxes = np.array([[0.0, 1.0, 2.0, 3.0], [1.0, 0.0, 9.0, 8.0]], np.float32)
+    options |= {"output_shape": (3, 1), "spatial_scale": 0.5, "axes": (1, 0)}
+    few = {"output_shape": (1, 3)}
+    return Case(function, options, few, (X[0], boxes), where=np.array([False, True]))
 
 
 UNPOOL = {
@@ -87,6 +95,7 @@ ADA_UNPOOL = {
 POLYPHASE = {"strides": (3, 2), "axes": (1, 2), "channel_axis": None, "norm": 1.0}
 WAVELET = {"wavelet": "db2", "axes": (1,), "scale": "mean", "subbands": True}
 DETAIL = {"alpha": 0.5, "lam": 2.0, "symmetric": False, "normalize": False}
+ADAPTIVE = {"sampling_ratio": None, "max_sampling_ratio": 1}
 LAYERS = {
     "AdaUnpool": Case(jaxpool.ada_unpool, ADA_UNPOOL, arrays=(POOLED, X)),
     "AdaptiveAvgPool": sized(jaxpool.adaptive_avg_pool),
@@ -146,9 +155,14 @@ LAYERS = {
     ),
     "MedianPool": Case(jaxpool.median_pool, WINDOW | {"even": "mean"}),
     "MinPool": Case(jaxpool.min_pool, WINDOW | {"return_indices": True}),
+    "PSRoIAlign": regions(jaxpool.ps_roi_align, **ADAPTIVE),
+    "PSRoIPool": regions(jaxpool.ps_roi_pool, torchvision_compat=True),
+    "PreciseRoIPool": regions(jaxpool.precise_roi_pool),
     "PolyphasePool": Case(
         jaxpool.polyphase_pool, POLYPHASE | {"return_phase": True}, {}
     ),
+    "RoIAlign": regions(jaxpool.roi_align, aligned=False, **ADAPTIVE),
+    "RoIPool": regions(jaxpool.roi_pool),
     "SoftPool": Case(
         jaxpool.soft_pool, WINDOW | {"temperature": 0.5, "gradient": "paper"}
     ),
@@ -197,7 +211,10 @@ ELSEWHERE |= {"ASPP", "CSPSPPF", "ConvNormAct", "PPM", "SPP", "SPPCSPC", "SPPF"}
 ELSEWHERE |= {"SPPFCSPC", "SimSPPF"}
 BASES = {"Block", "GeM", "LSE", "Layer", "Random", "TorchNames", "Unit"}
 # Arguments of the functions that go to a layer's call.
-INPUTS = {"x", "y", "indices", "logits", "phase", "reference", "where"}
+INPUTS = {
+    *("x", "y", "indices", "logits", "phase", "reference", "where"),
+    *("boxes", "batch_index"),
+}
 SYSTEMS = {"nnx": jaxpool.nnx, "linen": jaxpool.linen}
 
 every_layer = pytest.mark.parametrize("name", LAYERS)
@@ -233,7 +250,7 @@ def call(layer, *arrays, **inputs):
 def masked(case):
     """The mask as keyword, for a function that has one."""
     has_mask = "where" in inspect.signature(case.function).parameters
-    return {"where": WHERE} if has_mask else {}
+    return {"where": case.where} if has_mask else {}
 
 
 def required(case):
@@ -431,7 +448,9 @@ def test_nnx_transformations(name):
         traces.append(layer)
         # nnx.vmap(layer) itself would refuse the keyword-only `where`.
         axes = (None, *(0 for _ in arrays))
-        y = nnx.vmap(lambda layer, *a: layer(*a), in_axes=axes)(layer, *arrays)
+        twice = [jnp.stack([a, a]) for a in arrays]
+        y = nnx.vmap(lambda layer, *a: layer(*a), in_axes=axes)(layer, *twice)
+        y = jax.tree.map(lambda y: y[1], y)
         loss = nnx.grad(lambda layer, *a: total(layer(*a)), argnums=(0, 1))
         dlayer, dx = loss(layer, *arrays)
         few = required(case)

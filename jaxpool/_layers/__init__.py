@@ -59,6 +59,11 @@ from ._random import RandomMixedPool as RandomMixedPool
 from ._random import RandomPool as RandomPool
 from ._random import S3Pool as S3Pool
 from ._random import StochasticPool as StochasticPool
+from ._region import PreciseRoIPool as PreciseRoIPool
+from ._region import PSRoIAlign as PSRoIAlign
+from ._region import PSRoIPool as PSRoIPool
+from ._region import RoIAlign as RoIAlign
+from ._region import RoIPool as RoIPool
 from ._strip import SPBlock as SPBlock
 from ._strip import StripPooling as StripPooling
 from ._transform import SpectralPool as SpectralPool

@@ -54,6 +54,11 @@ from ._plain import MaxUnpool as MaxUnpool
 from ._plain import MedianPool as MedianPool
 from ._plain import MinPool as MinPool
 from ._plain import PolyphasePool as PolyphasePool
+from ._plain import PreciseRoIPool as PreciseRoIPool
+from ._plain import PSRoIAlign as PSRoIAlign
+from ._plain import PSRoIPool as PSRoIPool
+from ._plain import RoIAlign as RoIAlign
+from ._plain import RoIPool as RoIPool
 from ._plain import SoftPool as SoftPool
 from ._plain import SpatialPyramidPool as SpatialPyramidPool
 from ._plain import SpectralPool as SpectralPool

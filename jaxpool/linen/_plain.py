@@ -125,9 +125,34 @@ class MinPool(_layers.MinPool, linen.Module):
     __call__ = _layers.MinPool.__call__
 
 
+class PSRoIAlign(_layers.PSRoIAlign, linen.Module):
+    __doc__ = _layers.PSRoIAlign.__doc__
+    __call__ = _layers.PSRoIAlign.__call__
+
+
+class PSRoIPool(_layers.PSRoIPool, linen.Module):
+    __doc__ = _layers.PSRoIPool.__doc__
+    __call__ = _layers.PSRoIPool.__call__
+
+
 class PolyphasePool(_layers.PolyphasePool, linen.Module):
     __doc__ = _layers.PolyphasePool.__doc__
     __call__ = _layers.PolyphasePool.__call__
+
+
+class PreciseRoIPool(_layers.PreciseRoIPool, linen.Module):
+    __doc__ = _layers.PreciseRoIPool.__doc__
+    __call__ = _layers.PreciseRoIPool.__call__
+
+
+class RoIAlign(_layers.RoIAlign, linen.Module):
+    __doc__ = _layers.RoIAlign.__doc__
+    __call__ = _layers.RoIAlign.__call__
+
+
+class RoIPool(_layers.RoIPool, linen.Module):
+    __doc__ = _layers.RoIPool.__doc__
+    __call__ = _layers.RoIPool.__call__
 
 
 class SoftPool(_layers.SoftPool, linen.Module):

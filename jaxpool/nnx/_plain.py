@@ -101,8 +101,28 @@ class MinPool(_layers.MinPool, nnx.Module):
     __doc__ = _layers.MinPool.__doc__
 
 
+class PSRoIAlign(_layers.PSRoIAlign, nnx.Module):
+    __doc__ = _layers.PSRoIAlign.__doc__
+
+
+class PSRoIPool(_layers.PSRoIPool, nnx.Module):
+    __doc__ = _layers.PSRoIPool.__doc__
+
+
 class PolyphasePool(_layers.PolyphasePool, nnx.Module):
     __doc__ = _layers.PolyphasePool.__doc__
+
+
+class PreciseRoIPool(_layers.PreciseRoIPool, nnx.Module):
+    __doc__ = _layers.PreciseRoIPool.__doc__
+
+
+class RoIAlign(_layers.RoIAlign, nnx.Module):
+    __doc__ = _layers.RoIAlign.__doc__
+
+
+class RoIPool(_layers.RoIPool, nnx.Module):
+    __doc__ = _layers.RoIPool.__doc__
 
 
 class SoftPool(_layers.SoftPool, nnx.Module):
