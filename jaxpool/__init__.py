@@ -14,6 +14,12 @@ from ._antialias import blur_pool as blur_pool
 from ._antialias import max_blur_pool as max_blur_pool
 from ._antialias import polyphase_pool as polyphase_pool
 from ._antialias import subsample as subsample
+from ._attention import attention_pool as attention_pool
+from ._attention import netvlad as netvlad
+from ._bilinear import bilinear_pool as bilinear_pool
+from ._bilinear import compact_bilinear_pool as compact_bilinear_pool
+from ._bilinear import covariance_pool as covariance_pool
+from ._bilinear import low_rank_bilinear_pool as low_rank_bilinear_pool
 from ._combined import combined_pool as combined_pool
 from ._cost import PoolCost as PoolCost
 from ._cost import pool_cost as pool_cost
