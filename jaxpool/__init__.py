@@ -32,6 +32,13 @@ from ._global import global_lse_pool as global_lse_pool
 from ._global import global_max_pool as global_max_pool
 from ._global import global_min_pool as global_min_pool
 from ._global import global_sum_pool as global_sum_pool
+from ._graph import GraphPool as GraphPool
+from ._graph import diff_pool as diff_pool
+from ._graph import mincut_pool as mincut_pool
+from ._graph import struct_pool as struct_pool
+from ._graph_select import NodeSelection as NodeSelection
+from ._graph_select import sag_pool as sag_pool
+from ._graph_select import topk_pool as topk_pool
 from ._indices import indices_from_tensorflow as indices_from_tensorflow
 from ._indices import indices_to_tensorflow as indices_to_tensorflow
 from ._mean import avg_pool as avg_pool
@@ -57,6 +64,10 @@ from ._region import roi_align as roi_align
 from ._region import roi_pool as roi_pool
 from ._registry import POOLS as POOLS
 from ._s3 import s3_pool as s3_pool
+from ._segment import segment_avg_pool as segment_avg_pool
+from ._segment import segment_max_pool as segment_max_pool
+from ._segment import segment_softmax_pool as segment_softmax_pool
+from ._segment import segment_sum_pool as segment_sum_pool
 from ._stochastic import random_pool as random_pool
 from ._stochastic import stochastic_pool as stochastic_pool
 from ._strip import strip_pool as strip_pool

@@ -75,7 +75,7 @@ def bilinear_pool(
       Lin, RoyChowdhury, Maji, "Bilinear CNN Models for Fine-grained Visual
       Recognition", 2015, https://arxiv.org/abs/1504.07889, equations 1 and 2.
     """
-    a, b, some, count, dtype = _features(x, y, axes, where)
+    a, b, _some, count, dtype = _features(x, y, axes, where)
     finish = _finish(signed_sqrt, normalize, eps)
     with jax.named_scope("jaxpool.bilinear_pool"):
         product = einsum("...lc,...le->...ce", a, b) / count[..., None]
@@ -137,7 +137,7 @@ def compact_bilinear_pool(
       Gao, Beijbom, Zhang, Darrell, "Compact Bilinear Pooling", 2016,
       https://arxiv.org/abs/1511.06062, algorithms 1 and 2.
     """
-    a, b, some, count, dtype = _features(x, y, axes, where)
+    a, b, _some, count, dtype = _features(x, y, axes, where)
     finish = _finish(signed_sqrt, normalize, eps)
     check_choice("method", method, ("tensor_sketch", "random_maclaurin"))
     if as_int("features", features) < 1:
@@ -280,8 +280,6 @@ def covariance_pool(
 
 
 # --- Helpers --------------------------------------------------------------------------
-
-_einsum = functools.partial(jnp.einsum, precision=lax.Precision.HIGHEST)
 
 
 def _positions(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
