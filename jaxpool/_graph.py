@@ -191,7 +191,7 @@ def struct_pool(
     Args:
       x: `(*batch, N, C)`, features, of any real dtype.
       adjacency: `(*batch, N, N)`, weights of edges.
-      logits: `(*batch, N, K)`, the paper's unary energies negated, from a graph network.
+      logits: `(*batch, N, K)`, the unary energies negated, from a graph network.
       where: boolean, broadcastable to `(*batch, N)`; nodes with False take no part,
         nor do their edges, whatever they hold.
       iterations: of mean field inference; with 0 it is `diff_pool`.

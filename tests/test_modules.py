@@ -70,6 +70,20 @@ def regions(function, **options):
     return Case(function, options, few, (X[0], boxes), where=np.array([False, True]))
 
 
+def second_order(function, few=MappingProxyType({}), **options):
+    options |= {"axes": (0,), **few}
+    return Case(function, options, few)
+
+
+def packed(function, *more):
+    ids = np.array([1, 0, 1, 1, 3, 1])
+    options = {"num_segments": 3, "empty": -1.0}
+    few = {"num_segments": 2}
+    nodes = (X[0], *more, ids)
+    return Case(function, options, few, nodes, where=np.arange(6) > 1)
+
+
+SQRT = {"signed_sqrt": "authors", "normalize": False, "eps": 1e-4}
 UNPOOL = {
     "output_shape": (13, 9),
     "window_shape": (3, 2),
@@ -105,6 +119,7 @@ LAYERS = {
         jaxpool.avg_pool, WINDOW | {"count_include_pad": False, "divisor_override": 5}
     ),
     "AvgUnpool": Case(jaxpool.avg_unpool, UNPOOL),
+    "BilinearPool": second_order(jaxpool.bilinear_pool, **SQRT),
     "BlurPool": Case(
         jaxpool.blur_pool,
         {
@@ -117,6 +132,9 @@ LAYERS = {
     ),
     "CombinedPool": Case(
         jaxpool.combined_pool, WINDOW | {"pools": ("max", "min"), "mode": "mean"}
+    ),
+    "CovariancePool": second_order(
+        jaxpool.covariance_pool, iterations=3, triangle=False
     ),
     "DetailPreservingPool": Case(jaxpool.detail_preserving_pool, WINDOW | DETAIL),
     "EDSCWPool": Case(jaxpool.edscw_pool, WINDOW | {"gradient": "paper"}),
@@ -163,6 +181,10 @@ LAYERS = {
     ),
     "RoIAlign": regions(jaxpool.roi_align, aligned=False, **ADAPTIVE),
     "RoIPool": regions(jaxpool.roi_pool),
+    "SegmentAvgPool": packed(jaxpool.segment_avg_pool),
+    "SegmentMaxPool": packed(jaxpool.segment_max_pool),
+    "SegmentSoftmaxPool": packed(jaxpool.segment_softmax_pool, X[0]),
+    "SegmentSumPool": packed(jaxpool.segment_sum_pool),
     "SoftPool": Case(
         jaxpool.soft_pool, WINDOW | {"temperature": 0.5, "gradient": "paper"}
     ),
@@ -208,12 +230,15 @@ ELSEWHERE |= {"LSEPool", "MixedPool", "PowerAvgPool", "RankPool", "TreePool"}
 ELSEWHERE |= {"FractionalMaxPool", "RandomMixedPool", "RandomPool", "S3Pool"}
 ELSEWHERE |= {"StochasticPool", "LIP", "SPBlock", "SimplifiedLIP", "StripPooling"}
 ELSEWHERE |= {"ASPP", "CSPSPPF", "ConvNormAct", "PPM", "SPP", "SPPCSPC", "SPPF"}
-ELSEWHERE |= {"SPPFCSPC", "SimSPPF"}
-BASES = {"Block", "GeM", "LSE", "Layer", "Random", "TorchNames", "Unit"}
+ELSEWHERE |= {"SPPFCSPC", "SimSPPF", "CompactBilinearPool", "LowRankBilinearPool"}
+ELSEWHERE |= {"AttentionPool", "AttentionPool2D", "NetVLAD", "PMA"}
+ELSEWHERE |= {"DiffPool", "MinCutPool", "SAGPool", "StructPool", "TopKPool"}
+BASES = {"Attention", "Block", "GeM", "Graph", "LSE", "Layer", "Random", "TorchNames"}
+BASES |= {"Unit"}
 # Arguments of the functions that go to a layer's call.
 INPUTS = {
     *("x", "y", "indices", "logits", "phase", "reference", "where"),
-    *("boxes", "batch_index"),
+    *("boxes", "batch_index", "segment_ids", "key"),
 }
 SYSTEMS = {"nnx": jaxpool.nnx, "linen": jaxpool.linen}
 

@@ -16,7 +16,7 @@ from ._base import Layer
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class _Attention(Layer):
+class Attention(Layer):
     """A pool with Flax's multi-head attention."""
 
     num_heads: int
@@ -24,7 +24,7 @@ class _Attention(Layer):
     param_dtype: DTypeLike = jnp.float32
 
     def _tokens(self, x: Any, where: Any) -> tuple[jax.Array, Any, Any]:
-        """x without tokens that take no part, Flax's mask, and whether there are any."""
+        """x without what takes no part, Flax's mask, and whether there is anything."""
         x = check_float("x", x)
         valid = check_where(where, x.shape[:-1])
         if valid is None:
@@ -35,7 +35,7 @@ class _Attention(Layer):
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class AttentionPool(_Attention):
+class AttentionPool(Attention):
     """Pools tokens by attention with a learned probe: the MAP head of ViT.
 
     `y = MHA(probe, x)`, then `y + MLP(LayerNorm(y))` with one hidden layer of
@@ -72,7 +72,7 @@ class AttentionPool(_Attention):
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class AttentionPool2D(_Attention):
+class AttentionPool2D(Attention):
     """Pools an image by attention from its mean: the head of CLIP's ResNets.
 
     The positions of `(*batch, H, W, C)` and their mean in front are tokens, with a
@@ -130,7 +130,7 @@ class PMA(Layer):
     Example:
       >>> import jax, jax.numpy as jnp, jaxpool.nnx
       >>> from flax import nnx
-      >>> layer = jaxpool.nnx.PMA(16, seeds=4, num_heads=2, rngs=nnx.Rngs(0))
+      >>> layer = jaxpool.nnx.PMA(16, num_seeds=4, num_heads=2, rngs=nnx.Rngs(0))
       >>> jax.eval_shape(layer, jnp.ones((8, 49, 16))).shape
       (8, 4, 16)
 
@@ -139,10 +139,14 @@ class PMA(Layer):
       https://arxiv.org/abs/1810.00825, equations 6 to 8 and 11.
     """
 
+    num_seeds: int = 1
     num_heads: int = 4
     layer_norm: bool = False
     dtype: DTypeLike | None = None
     param_dtype: DTypeLike = jnp.float32
+
+    def _widths(self, features: int) -> dict[str, tuple[int, int]]:
+        return dict.fromkeys(("query", "key", "value", "out"), (features, features))
 
     def _heads(self, x: jax.Array) -> jax.Array:
         if x.shape[-1] % self.num_heads:

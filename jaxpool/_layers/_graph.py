@@ -1,7 +1,9 @@
 """Bodies of the layers that pool graphs."""
 
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -38,15 +40,17 @@ def neighbour_mean(x: ArrayLike, adjacency: ArrayLike, where: Any) -> jax.Array:
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class _Graph(Layer):
+class Graph(Layer):
     """A graph pool around dense layers, which follow `neighbour_mean`."""
 
+    # The number of features in and out of each dense layer.
+    _widths: ClassVar[Callable[..., dict[str, tuple[int, int]]]]
     dtype: DTypeLike | None = None
     param_dtype: DTypeLike = jnp.float32
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class DiffPool(_Graph):
+class DiffPool(Graph):
     """Pools a graph by a soft assignment from a graph convolution.
 
     `jaxpool.diff_pool` of features `relu(G(x))` and logits `G(x)`, each with a graph
@@ -71,6 +75,12 @@ class DiffPool(_Graph):
     _pool = staticmethod(diff_pool)
     out_features: int | None = None
 
+    def _widths(self, features: int, clusters: int) -> dict[str, tuple[int, int]]:
+        widths = {"assign": (features, clusters)}
+        if self.out_features is not None:
+            widths["embed"] = (features, self.out_features)
+        return widths
+
     def _forward(self, x: Any, adjacency: Any, where: Any, layers: Any) -> Any:
         mean = neighbour_mean(x, adjacency, where)
         if self.out_features is not None:
@@ -79,7 +89,7 @@ class DiffPool(_Graph):
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class MinCutPool(_Graph):
+class MinCutPool(Graph):
     """Pools a graph by a soft assignment that learns to cut few edges.
 
     `jaxpool.mincut_pool` with logits from one dense layer, `assign`, to `clusters`. The
@@ -102,6 +112,9 @@ class MinCutPool(_Graph):
     _pool = staticmethod(mincut_pool)
     temperature: float = 1.0
 
+    def _widths(self, features: int, clusters: int) -> dict[str, tuple[int, int]]:
+        return {"assign": (features, clusters)}
+
     def _forward(self, x: Any, adjacency: Any, where: Any, layers: Any) -> Any:
         _, _, nodes = check_graph(x, adjacency, where)
         x = jnp.where(nodes, x, jnp.zeros_like(x))
@@ -109,7 +122,7 @@ class MinCutPool(_Graph):
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class StructPool(_Graph):
+class StructPool(Graph):
     """Pools a graph by the clusters of a conditional random field over its nodes.
 
     `jaxpool.struct_pool` with logits from graph convolutions
@@ -142,6 +155,10 @@ class StructPool(_Graph):
 
     def _start(self, clusters: int) -> jax.Array:
         return -jnp.eye(clusters, dtype=self.param_dtype)
+
+    def _widths(self, features: int, clusters: int) -> dict[str, tuple[int, int]]:
+        widths = (features, *self.hidden, clusters)
+        return {f"conv_{i}": pair for i, pair in enumerate(itertools.pairwise(widths))}
 
     def _forward(
         self, x: Any, adjacency: Any, where: Any, layers: Any, compatibility: jax.Array
@@ -182,7 +199,7 @@ class TopKPool(Layer):
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class SAGPool(_Graph):
+class SAGPool(Graph):
     """Keeps the nodes with the largest scores of a graph convolution.
 
     `jaxpool.sag_pool` with scores `D^-1 (A + I) x W + b`, from `score`. The call takes
@@ -206,6 +223,9 @@ class SAGPool(_Graph):
     k: int | None = None
     ratio: float | None = None
 
+    def _widths(self, features: int) -> dict[str, tuple[int, int]]:
+        return {"score": (features, 1)}
+
     def _forward(self, x: Any, adjacency: Any, where: Any, layers: Any) -> Any:
         scores = layers.score(neighbour_mean(x, adjacency, where))[..., 0]
         return self._call(x, adjacency, scores, where=where)
@@ -215,10 +235,13 @@ class SAGPool(_Graph):
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class _Segment(Layer):
+class _Packed(Layer):
     num_segments: int = field(kw_only=False)
     empty: float = 0.0
 
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class _Segment(_Packed):
     def __call__(
         self,
         x: ArrayLike,
@@ -279,7 +302,7 @@ class SegmentMaxPool(_Segment):
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class SegmentSoftmaxPool(_Segment):
+class SegmentSoftmaxPool(_Packed):
     """Averages the nodes of every graph with weights by the softmax of logits.
 
     The arguments are the options of `jaxpool.segment_softmax_pool`; the call takes the

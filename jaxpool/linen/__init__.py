@@ -5,6 +5,16 @@ linen wraps only the methods that a class defines itself, and records (`tabulate
 writes a docstring of its own unless the class has one: hence every `__doc__`.
 """
 
+from ._beyond import PMA as PMA
+from ._beyond import AttentionPool as AttentionPool
+from ._beyond import AttentionPool2D as AttentionPool2D
+from ._beyond import DiffPool as DiffPool
+from ._beyond import LowRankBilinearPool as LowRankBilinearPool
+from ._beyond import MinCutPool as MinCutPool
+from ._beyond import NetVLAD as NetVLAD
+from ._beyond import SAGPool as SAGPool
+from ._beyond import StructPool as StructPool
+from ._beyond import TopKPool as TopKPool
 from ._convolutional import ASPP as ASPP
 from ._convolutional import CSPSPPF as CSPSPPF
 from ._convolutional import LIP as LIP
@@ -35,8 +45,11 @@ from ._plain import AdaptiveMinPool as AdaptiveMinPool
 from ._plain import AdaUnpool as AdaUnpool
 from ._plain import AvgPool as AvgPool
 from ._plain import AvgUnpool as AvgUnpool
+from ._plain import BilinearPool as BilinearPool
 from ._plain import BlurPool as BlurPool
 from ._plain import CombinedPool as CombinedPool
+from ._plain import CompactBilinearPool as CompactBilinearPool
+from ._plain import CovariancePool as CovariancePool
 from ._plain import DetailPreservingPool as DetailPreservingPool
 from ._plain import EDSCWPool as EDSCWPool
 from ._plain import GlobalAvgMaxPool as GlobalAvgMaxPool
@@ -59,6 +72,10 @@ from ._plain import PSRoIAlign as PSRoIAlign
 from ._plain import PSRoIPool as PSRoIPool
 from ._plain import RoIAlign as RoIAlign
 from ._plain import RoIPool as RoIPool
+from ._plain import SegmentAvgPool as SegmentAvgPool
+from ._plain import SegmentMaxPool as SegmentMaxPool
+from ._plain import SegmentSoftmaxPool as SegmentSoftmaxPool
+from ._plain import SegmentSumPool as SegmentSumPool
 from ._plain import SoftPool as SoftPool
 from ._plain import SpatialPyramidPool as SpatialPyramidPool
 from ._plain import SpectralPool as SpectralPool

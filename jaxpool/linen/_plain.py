@@ -35,6 +35,11 @@ class AvgUnpool(_layers.AvgUnpool, linen.Module):
     __call__ = _layers.AvgUnpool.__call__
 
 
+class BilinearPool(_layers.BilinearPool, linen.Module):
+    __doc__ = _layers.BilinearPool.__doc__
+    __call__ = _layers.BilinearPool.__call__
+
+
 class BlurPool(_layers.BlurPool, linen.Module):
     __doc__ = _layers.BlurPool.__doc__
     __call__ = _layers.BlurPool.__call__
@@ -43,6 +48,16 @@ class BlurPool(_layers.BlurPool, linen.Module):
 class CombinedPool(_layers.CombinedPool, linen.Module):
     __doc__ = _layers.CombinedPool.__doc__
     __call__ = _layers.CombinedPool.__call__
+
+
+class CompactBilinearPool(_layers.CompactBilinearPool, linen.Module):
+    __doc__ = _layers.CompactBilinearPool.__doc__
+    __call__ = _layers.CompactBilinearPool.__call__
+
+
+class CovariancePool(_layers.CovariancePool, linen.Module):
+    __doc__ = _layers.CovariancePool.__doc__
+    __call__ = _layers.CovariancePool.__call__
 
 
 class DetailPreservingPool(_layers.DetailPreservingPool, linen.Module):
@@ -153,6 +168,26 @@ class RoIAlign(_layers.RoIAlign, linen.Module):
 class RoIPool(_layers.RoIPool, linen.Module):
     __doc__ = _layers.RoIPool.__doc__
     __call__ = _layers.RoIPool.__call__
+
+
+class SegmentAvgPool(_layers.SegmentAvgPool, linen.Module):
+    __doc__ = _layers.SegmentAvgPool.__doc__
+    __call__ = _layers.SegmentAvgPool.__call__
+
+
+class SegmentMaxPool(_layers.SegmentMaxPool, linen.Module):
+    __doc__ = _layers.SegmentMaxPool.__doc__
+    __call__ = _layers.SegmentMaxPool.__call__
+
+
+class SegmentSoftmaxPool(_layers.SegmentSoftmaxPool, linen.Module):
+    __doc__ = _layers.SegmentSoftmaxPool.__doc__
+    __call__ = _layers.SegmentSoftmaxPool.__call__
+
+
+class SegmentSumPool(_layers.SegmentSumPool, linen.Module):
+    __doc__ = _layers.SegmentSumPool.__doc__
+    __call__ = _layers.SegmentSumPool.__call__
 
 
 class SoftPool(_layers.SoftPool, linen.Module):

@@ -29,12 +29,24 @@ class AvgUnpool(_layers.AvgUnpool, nnx.Module):
     __doc__ = _layers.AvgUnpool.__doc__
 
 
+class BilinearPool(_layers.BilinearPool, nnx.Module):
+    __doc__ = _layers.BilinearPool.__doc__
+
+
 class BlurPool(_layers.BlurPool, nnx.Module):
     __doc__ = _layers.BlurPool.__doc__
 
 
 class CombinedPool(_layers.CombinedPool, nnx.Module):
     __doc__ = _layers.CombinedPool.__doc__
+
+
+class CompactBilinearPool(_layers.CompactBilinearPool, nnx.Module):
+    __doc__ = _layers.CompactBilinearPool.__doc__
+
+
+class CovariancePool(_layers.CovariancePool, nnx.Module):
+    __doc__ = _layers.CovariancePool.__doc__
 
 
 class DetailPreservingPool(_layers.DetailPreservingPool, nnx.Module):
@@ -123,6 +135,22 @@ class RoIAlign(_layers.RoIAlign, nnx.Module):
 
 class RoIPool(_layers.RoIPool, nnx.Module):
     __doc__ = _layers.RoIPool.__doc__
+
+
+class SegmentAvgPool(_layers.SegmentAvgPool, nnx.Module):
+    __doc__ = _layers.SegmentAvgPool.__doc__
+
+
+class SegmentMaxPool(_layers.SegmentMaxPool, nnx.Module):
+    __doc__ = _layers.SegmentMaxPool.__doc__
+
+
+class SegmentSoftmaxPool(_layers.SegmentSoftmaxPool, nnx.Module):
+    __doc__ = _layers.SegmentSoftmaxPool.__doc__
+
+
+class SegmentSumPool(_layers.SegmentSumPool, nnx.Module):
+    __doc__ = _layers.SegmentSumPool.__doc__
 
 
 class SoftPool(_layers.SoftPool, nnx.Module):
