@@ -79,7 +79,8 @@ def bilinear_pool(
     finish = _finish(signed_sqrt, normalize, eps)
     with jax.named_scope("jaxpool.bilinear_pool"):
         product = einsum("...lc,...le->...ce", a, b) / count[..., None]
-        return finish(product.reshape(*product.shape[:-2], -1)).astype(dtype)
+        flat = (*product.shape[:-2], math.prod(product.shape[-2:]))
+        return finish(product.reshape(flat)).astype(dtype)
 
 
 def compact_bilinear_pool(
@@ -103,7 +104,8 @@ def compact_bilinear_pool(
     random sign, to a random feature; the sum over positions is taken before the inverse
     transform. Random Maclaurin is `phi = (S a) (T b) / sqrt(D)` with matrices of random
     signs (the authors' code leaves out the `sqrt(D)`). Then the signed square root and
-    the norm as in `bilinear_pool`.
+    the norm as in `bilinear_pool`. In a program sharded over the batch XLA gathers what
+    it transforms; `shard_map` keeps it apart.
 
     Args:
       x: `(*batch, *space, C)`, of any real dtype.
@@ -214,7 +216,7 @@ def low_rank_bilinear_pool(
             p, q = activation(p), activation(q)
         # A projection of nothing may be something: f(0) is left out again.
         z = without(p * q, some).sum(-2) / count
-        z = z.reshape(*z.shape[:-1], -1, factors).sum(-1)
+        z = z.reshape(*z.shape[:-1], z.shape[-1] // factors, factors).sum(-1)
         return finish(z).astype(dtype)
 
 
