@@ -167,10 +167,12 @@ def _select(x, a, nodes, scores, room, ratio, dtype):
     missing = max(room - ranked.shape[-1], 0)
     pads = [(0, 0)] * (ranked.ndim - 1) + [(0, missing)]
     ranked = jnp.pad(ranked, pads, constant_values=-np.inf)
-    best, order = lax.top_k(ranked, room)
-    kept = best > low
+    # Not top_k, for which XLA would gather a sharded batch.
+    order = jnp.argsort(ranked, descending=True, stable=True)[..., :room]
+    kept = jnp.take_along_axis(ranked, order, -1) > low
     if ratio is not None:
-        count = jnp.ceil(ratio * nodes.sum(-1, keepdims=True)).astype(jnp.int32)
+        number = np.ceil(ratio * np.arange(nodes.shape[-1] + 1)).astype(np.int32)
+        count = jnp.asarray(number)[nodes.sum(-1, keepdims=True)]
         kept &= lax.broadcasted_iota(jnp.int32, kept.shape, kept.ndim - 1) < count
     index = jnp.where(kept, order, -1).astype(jnp.int32)
     # One-hot rows: a gather whose gradient scatters nothing.
