@@ -80,8 +80,8 @@ def netvlad(
     x: ArrayLike,
     centers: ArrayLike,
     weights: ArrayLike,
-    bias: ArrayLike | None = None,
     *,
+    bias: ArrayLike | None = None,
     where: ArrayLike | None = None,
     normalize_input: bool = True,
 ) -> jax.Array:

@@ -48,7 +48,8 @@ def strings(tree):
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_options_are_keyword_only(name):
     for parameter in inspect.signature(FUNCTIONS[name]).parameters.values():
-        required = parameter.default is inspect.Parameter.empty
+        # A second input is no option.
+        required = parameter.default is inspect.Parameter.empty or parameter.name == "y"
         assert required or parameter.kind is inspect.Parameter.KEYWORD_ONLY
 
 

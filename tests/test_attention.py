@@ -69,7 +69,7 @@ def test_netvlad_equals_the_oracle(rng):
     centers, weights, bias = (
         rng.normal(size=shape).astype(np.float32) for shape in ((3, 4), (4, 3), (3,))
     )
-    got = netvlad(X, centers, weights, bias)
+    got = netvlad(X, centers, weights, bias=bias)
     np.testing.assert_allclose(
         got, netvlad_oracle(X, centers, weights, bias), 1e-4, 1e-5
     )
@@ -77,7 +77,7 @@ def test_netvlad_equals_the_oracle(rng):
         netvlad(X, centers, weights), netvlad_oracle(X, centers, weights, 0), 1e-4, 1e-5
     )
     garbage = np.where(MASK[..., None], X, np.nan)
-    got = netvlad(garbage, centers, weights, bias, where=MASK)
+    got = netvlad(garbage, centers, weights, bias=bias, where=MASK)
     expected = netvlad_oracle(X, centers, weights, bias, MASK)
     np.testing.assert_allclose(got, expected, 1e-4, 1e-5)
 
@@ -85,7 +85,7 @@ def test_netvlad_equals_the_oracle(rng):
 def test_netvlad_of_the_paper_is_a_softmax_of_distances(rng):
     centers, alpha = rng.normal(size=(3, 4)).astype(np.float32), 2.0
     weights, bias = 2 * alpha * centers.T, -alpha * (centers**2).sum(1)
-    got = netvlad(X, centers, weights, bias)
+    got = netvlad(X, centers, weights, bias=bias)
     total = np.zeros((2, 3, 4))
     for n, t in np.ndindex(2, 5):
         token = X[n, t] / np.linalg.norm(X[n, t])
@@ -115,7 +115,9 @@ def poolings():
         "attention, masked": lambda x: attention_pool(
             queries(x), x, x, where=np.array([True, False, True])
         ),
-        "netvlad": lambda x: netvlad(x, *(as_x(k, x) for k in list(SHAPES)[1:])),
+        "netvlad": lambda x: netvlad(
+            x, *(as_x(k, x) for k in ("centers", "weights")), bias=as_x("bias", x)
+        ),
         "netvlad, masked": lambda x: netvlad(
             x,
             as_x("centers", x),
@@ -380,7 +382,7 @@ def test_pma_equals_the_definition(key):
         ),
         (
             r"`bias` must have shape \(3,\), got \(4,\)",
-            lambda: netvlad(X, np.ones((3, 4)), np.ones((4, 3)), np.ones(4)),
+            lambda: netvlad(X, np.ones((3, 4)), np.ones((4, 3)), bias=np.ones(4)),
         ),
         (
             r"`x` must have shape \(\*batch, \*\(7, 7\), channels\), got \(2, 5, 4\)",

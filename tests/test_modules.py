@@ -374,8 +374,9 @@ def test_help(system, name):
     assert f"`jaxpool.{case.function.__name__}`" in layer.__doc__
     host = {"nnx": nnx.Module, "linen": linen.Module}[system]
     assert layer.__repr__ is host.__repr__  # not that of a dataclass
-    shown = repr(layer(**{**case.few, "axes": (1, 2)})).replace(" ", "")
-    assert shown.startswith(f"{name}(") and "axes=(1,2)" in shown
+    one = next(iter(case.options))
+    shown = repr(layer(**{**case.few, one: (1, 2)})).replace(" ", "")
+    assert shown.startswith(f"{name}(") and f"{one}=(1,2)" in shown
     assert all(f"{option}=" in shown for option in case.options)
 
 
@@ -521,13 +522,14 @@ def test_linen_sees_every_call(name, key):
 
 @every_layer
 def test_linen_modules_are_values(name):
-    few = LAYERS[name].few
+    few = dict(LAYERS[name].few)
     lists = listed(few)
     layer = getattr(jaxpool.linen, name)
-    other = layer(**few, axes=(0, 1))
+    change = {list(LAYERS[name].options)[-1]: (0, 1)}
+    other = layer(**few | change)
     assert layer(**few) == layer(**lists) != other
     assert hash(layer(**few)) == hash(layer(**lists))
-    assert layer(**few).clone(axes=(0, 1)) == other
+    assert layer(**few).clone(**change) == other
 
 
 LEARNABLE = [("SoftPool", "temperature"), ("LpPool", "p"), ("AdaUnpool", "beta")]

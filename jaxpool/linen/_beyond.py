@@ -92,10 +92,9 @@ class NetVLAD(_layers.NetVLAD, linen.Module):
         c, k, dtype = jnp.shape(x)[-1], self.clusters, self.param_dtype
         centers = self.param("centers", self.centers_init, (k, c), dtype)
         kernel = self.param("kernel", self.kernel_init, (c, k), dtype)
-        given = [centers, kernel]
-        if self.use_bias:
-            given.append(self.param("bias", linen.initializers.zeros, (k,), dtype))
-        return self._call(x, *given, where=where)
+        zeros = linen.initializers.zeros
+        bias = self.param("bias", zeros, (k,), dtype) if self.use_bias else None
+        return self._call(x, centers, kernel, bias=bias, where=where)
 
 
 class LowRankBilinearPool(_layers.LowRankBilinearPool, linen.Module):

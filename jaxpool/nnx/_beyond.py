@@ -108,10 +108,9 @@ class NetVLAD(_layers.NetVLAD, nnx.Module):
 
     def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
         """Pools x; tokens with `where` False take no part."""
-        given = [
-            p[...] for p in (self.centers, self.kernel, self.bias) if p is not None
-        ]
-        return self._call(x, *given, where=where)
+        bias = None if self.bias is None else self.bias[...]
+        given = (self.centers[...], self.kernel[...])
+        return self._call(x, *given, bias=bias, where=where)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
