@@ -59,12 +59,13 @@ def gather(boxes, index):
         low_x, high_x, fx, in_x = axis(x1, x2, x.shape[2])
 
         def at(i, j):
-            return x[index[:, None, None], i[:, :, None], j[:, None, :]]
+            found = x[index[:, None, None], i[:, :, None], j[:, None, :]]
+            return found.astype(jnp.float32)
 
         fy, fx = fy[:, :, None, None], fx[:, None, :, None]
         y = at(low_y, low_x) * (1 - fy) * (1 - fx) + at(low_y, high_x) * (1 - fy) * fx
         y += at(high_y, low_x) * fy * (1 - fx) + at(high_y, high_x) * fy * fx
-        y *= in_y[:, :, None, None] & in_x[:, None, :, None]
+        y = jnp.where((in_y[:, :, None] & in_x[:, None, :])[..., None], y, 0)
         k, _, _, c = y.shape
         y = y.reshape(k, BINS, RATIO, BINS, RATIO, c).mean((2, 4))
         return y.astype(x.dtype)

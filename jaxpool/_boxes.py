@@ -148,7 +148,9 @@ def rounded_bins(
     start: jax.Array, end: jax.Array, bins: int, size: int, *, inclusive: bool
 ) -> tuple[jax.Array, jax.Array]:
     """Where the bins of boxes in whole pixels start and end, `(K, bins)` each."""
-    first, last = _round(start), _round(end)
+    start, end = lax.stop_gradient((start, end))
+    nearest = lax.RoundingMethod.AWAY_FROM_ZERO  # halves
+    first, last = lax.round(start, nearest), lax.round(end, nearest)
     length = jnp.maximum(last - first + (1 if inclusive else 0), 1)
     step = length / np.asarray(bins, length.dtype)
     number = np.arange(bins + 1, dtype=length.dtype)[None]
@@ -159,12 +161,6 @@ def rounded_bins(
     ]
     low, high = (lax.stop_gradient(edge).astype(jnp.int32) for edge in clipped)
     return low, jnp.maximum(low, high)
-
-
-def _round(x):
-    """To the nearest integer, halves away from 0."""
-    x = lax.stop_gradient(x)
-    return jnp.sign(x) * jnp.floor(jnp.abs(x) + np.asarray(0.5, x.dtype))
 
 
 # --- Samples of bilinear interpolation ------------------------------------------------

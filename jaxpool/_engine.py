@@ -264,9 +264,11 @@ def _arg_tap(window, choose, rule, x, y, valid):
 def _first_match_by_axis(rule, x, y, valid, window, init, choose):
     """Rows first, then columns: the first row that holds y, and the first y in it."""
     code, inner = None, 1
+    taps = max(rule.axis_taps, rule.narrow_taps)
+    beside = rule._replace(value_taps=rule.axis_taps, narrow_taps=taps)
     outermost, *parts = window.split()
     for one in reversed(parts):
-        best = _extremum(rule, x, init, one, choose)
+        best = _extremum(beside, x, init, one, choose)
         code = rule.keep(_first_match(x, best, valid, one, init, code, inner))
         x, inner = best, inner * one.taps
         if valid is not None:
