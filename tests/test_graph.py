@@ -287,6 +287,23 @@ def test_selection_equals_the_oracle(pool, given):
         np.testing.assert_array_equal(got.adjacency[g, count:], 0)
 
 
+@pytest.mark.parametrize("pool", ["topk", "sag"])
+def test_order_of_nodes_does_not_matter_to_selection(pool, rng):
+    x, a, logits = (t[0] for t in graphs(2))
+    order = rng.permutation(N)
+
+    def run(x, a, scores):
+        if pool == "sag":
+            return sag_pool(x, a, scores, k=3)
+        return topk_pool(x, a, np.array([1.0, -2.0, 2.0], np.float32), k=3)
+
+    first = run(x, a, logits[:, 0])
+    other = run(x[order], a[order][:, order], logits[order, 0])
+    np.testing.assert_allclose(other.x, first.x, 1e-5)
+    np.testing.assert_allclose(other.adjacency, first.adjacency, 1e-5)
+    np.testing.assert_array_equal(order[np.asarray(other.indices)], first.indices)
+
+
 def test_ties_keep_the_first_node():
     kept = sag_pool(jnp.ones((4, 1)), jnp.ones((4, 4)), jnp.zeros(4), k=2)
     np.testing.assert_array_equal(kept.indices, [0, 1])

@@ -422,11 +422,14 @@ def test_boxes_per_image_by_vmap(function):
     np.testing.assert_allclose(got.reshape(flat.shape), flat, 1e-6, 1e-6)
 
 
-@pytest.mark.parametrize("name", ["pool", "align", "sensitive", "precise"])
+@pytest.mark.parametrize(
+    "name", ["pool", "align", "sensitive", "sensitive align", "precise"]
+)
 def test_transforms(name):
     function, options, _, _ = CASES[name]
     channels = 4 if function in SENSITIVE else 1
-    options = {"sampling_ratio": 1} if function is roi_align else options
+    if function in (roi_align, ps_roi_align):
+        options = {"sampling_ratio": 1}
     boxes = np.array([[0.3, 0.2, 3.7, 2.9], [1.2, 1.1, 2.3, 4.4]], np.float32)
 
     def fn(x):

@@ -1,0 +1,93 @@
+"""Every function through the real compiler of a TPU, without one.
+
+Runs where libtpu is installed (the extra `tpu-aot`); elsewhere only the catalogue of
+functions is checked. `JAXPOOL_TPU=v5e:2x2,v6e:2x2` names the topologies.
+"""
+
+import importlib.util
+import os
+
+import catalogue
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen
+
+import jaxpool
+
+TOPOLOGIES = os.environ.get("JAXPOOL_TPU", "v5e:2x2").split(",")
+needs_compiler = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="needs the extra tpu-aot"
+)
+every_topology = pytest.mark.parametrize("topology", TOPOLOGIES)
+
+
+def compiled(fn, shape, dtype, topology):
+    from jax.experimental import topologies
+
+    os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # no questions to a cloud
+    found = topologies.get_topology_desc(platform="tpu", topology_name=topology)
+    place = jax.sharding.SingleDeviceSharding(found.devices[0])
+    x = jax.ShapeDtypeStruct(shape, dtype, sharding=place)
+    return jax.jit(fn, out_shardings=place).lower(x).compile()
+
+
+def test_catalogue_has_every_function():
+    functions = set(catalogue.public_functions()) - catalogue.STATIC
+    assert set(catalogue.CALLS) == functions
+
+
+@pytest.mark.parametrize("name", catalogue.CALLS)
+def test_catalogue_runs_in_16_bits(name):
+    shape = catalogue.SHAPES.get(name, catalogue.SHAPE)
+    run = catalogue.gradient(catalogue.CALLS[name])
+    _, dx = jax.eval_shape(run, jax.ShapeDtypeStruct(shape, jnp.bfloat16))
+    assert dx.dtype == jnp.bfloat16
+
+
+@needs_compiler
+@every_topology
+@pytest.mark.parametrize("name", catalogue.CALLS)
+def test_function_and_gradient_compile(name, topology):
+    shape = catalogue.SHAPES.get(name, catalogue.SHAPE)
+    run = catalogue.gradient(catalogue.CALLS[name])
+
+    def both(x):
+        return run(x), run(x.astype(jnp.bfloat16))
+
+    assert compiled(both, shape, jnp.float32, topology).as_text()
+
+
+WINDOWS = [(2, 2, 0), (3, 2, 1), (3, 1, 1), (5, 1, 2)]
+
+
+@needs_compiler
+@every_topology
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+@pytest.mark.parametrize("name", ["max", "avg"])
+def test_no_more_bytes_than_stock(name, window, dtype, topology):
+    k, s, p = window
+    shape, pads = (8, 56, 56, 128), ((p, p), (p, p))
+    ours = {"max": jaxpool.max_pool, "avg": jaxpool.avg_pool}[name]
+    stock = {"max": linen.max_pool, "avg": linen.avg_pool}[name]
+    pools = {
+        "ours": lambda x: ours(x, (k, k), strides=s, padding=p),
+        "stock": lambda x: stock(x, (k, k), (s, s), pads),
+    }
+    for derive in (False, True):
+        facts = {}
+        for kind, pool in pools.items():
+
+            def run(x, pool=pool, derive=derive):
+                if not derive:
+                    return pool(x)
+                y, pullback = jax.vjp(pool, x)
+                return y, pullback(y)
+
+            program = compiled(run, shape, dtype, topology)
+            moved = program.cost_analysis()["bytes accessed"]
+            facts[kind] = moved, program.memory_analysis().temp_size_in_bytes
+        # A hundredth for constants and rounding.
+        assert (np.array(facts["ours"]) <= 1.01 * np.array(facts["stock"]) + 1e4).all()
