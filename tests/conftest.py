@@ -1,4 +1,4 @@
-"""Strictness for every test, two CPU devices for the sharding checks, quick compiling."""
+"""Strictness for every test, two devices for the sharding checks, quick compiling."""
 
 import os
 

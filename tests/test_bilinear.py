@@ -192,9 +192,12 @@ FUNCTIONS = {
     "bilinear": bilinear_pool,
     "bilinear, y": lambda x: bilinear_pool(tie_free((1, 2, 1), 5).astype(x.dtype), x),
     "covariance": functools.partial(covariance_pool, iterations=2),
-    "compact": lambda x: compact_bilinear_pool(x, features=5, key=jax.random.key(0)),
+    # Without the square root, which makes 1e-4 of what is 1e-8 and should be 0.
+    "compact": lambda x: compact_bilinear_pool(
+        x, features=5, key=jax.random.key(0), **RAW
+    ),
     "maclaurin": lambda x: compact_bilinear_pool(
-        x, features=5, key=jax.random.key(0), method="random_maclaurin"
+        x, features=5, key=jax.random.key(0), method="random_maclaurin", **RAW
     ),
     "low rank": lambda x: low_rank_bilinear_pool(
         x, tie_free((2, 3), 1).astype(x.dtype), tie_free((2, 3), 2).astype(x.dtype)
