@@ -48,8 +48,9 @@ def attention_pool(
     Example:
       >>> import jax.numpy as jnp, jaxpool
       >>> keys = values = jnp.array([[0.0], [1.0], [50.0]])
-      >>> jaxpool.attention_pool(jnp.array([[0.0], [9.0]]), keys, values)[:, 0]
-      Array([17., 50.], dtype=float32)
+      >>> y = jaxpool.attention_pool(jnp.array([[0.0], [9.0]]), keys, values)[:, 0]
+      >>> [round(v, 3) for v in y.tolist()]
+      [17.0, 50.0]
 
     References:
       Vaswani et al., "Attention Is All You Need", 2017,
