@@ -90,7 +90,8 @@ def test_no_more_bytes_than_stock(name, window, dtype, topology):
             program = compiled(run, shape, dtype, topology)
             moved = program.cost_analysis()["bytes accessed"]
             facts[kind] = moved, program.memory_analysis().temp_size_in_bytes
-        # A hundredth for constants; averages of bfloat16 add up in float32, stock's not.
-        allowed = 1.5 if (name, dtype) == ("avg", "bfloat16") else 1.01
+        # A hundredth for constants. Averages of bfloat16 add up in float32, which moves
+        # 1.4 to 1.57 times the bytes (libtpu 0.0.42.1).
+        allowed = 1.6 if (name, dtype) == ("avg", "bfloat16") else 1.01
         limit = allowed * np.array(facts["stock"]) + 1e4
         assert (np.array(facts["ours"]) <= limit).all()
