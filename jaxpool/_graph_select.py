@@ -4,7 +4,6 @@ Letters: dense graphs with features `x` `(*batch, N, C)` and adjacency `A`
 `(*batch, N, N)`, of which `k` nodes are kept.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -41,8 +40,9 @@ def topk_pool(
     """Keeps the nodes that lie furthest along a direction.
 
     `z = x p / |p|` scores the nodes; of those with the k largest, `x'` is `x tanh(z)`
-    and `A'` has the edges among them. Ties go to the first node. The gradient reaches p
-    through the gate `tanh(z)`; the choice itself has none.
+    and `A'` has the edges among them. Ties go to the first node; one whose score is
+    not finite is not kept. The gradient reaches p through the gate `tanh(z)`; the
+    choice itself has none.
 
     Args:
       x: `(*batch, N, C)`, features, of any real dtype.
@@ -155,15 +155,22 @@ def _room(k: Any, ratio: Any, nodes: int) -> int:
     if k is None:
         if not 0 < ratio <= 1:
             raise ValueError(f"`ratio` must be in (0, 1], got {ratio!r}")
-        return math.ceil(ratio * nodes)
+        return int(_part(ratio, nodes))
     if as_int("k", k) < 1:
         raise ValueError(f"`k` must be at least 1, got {k}")
     return k
 
 
+def _part(ratio, nodes):
+    """`ceil(ratio * nodes)`, where 0.07 of 100 nodes are 7."""
+    return np.ceil(np.round(ratio * nodes, 9)).astype(np.int32)
+
+
 def _select(x, a, nodes, scores, room, ratio, dtype):
     low = np.asarray(-np.inf, scores.dtype)
-    ranked = lax.stop_gradient(jnp.where(nodes, scores, low))
+    some = nodes & jnp.isfinite(scores)
+    scores = without(scores, some)
+    ranked = lax.stop_gradient(jnp.where(some, scores, low))
     missing = max(room - ranked.shape[-1], 0)
     pads = [(0, 0)] * (ranked.ndim - 1) + [(0, missing)]
     ranked = jnp.pad(ranked, pads, constant_values=-np.inf)
@@ -171,13 +178,13 @@ def _select(x, a, nodes, scores, room, ratio, dtype):
     order = jnp.argsort(ranked, descending=True, stable=True)[..., :room]
     kept = jnp.take_along_axis(ranked, order, -1) > low
     if ratio is not None:
-        number = np.ceil(ratio * np.arange(nodes.shape[-1] + 1)).astype(np.int32)
+        number = _part(ratio, np.arange(nodes.shape[-1] + 1))
         count = jnp.asarray(number)[nodes.sum(-1, keepdims=True)]
         kept &= lax.broadcasted_iota(jnp.int32, kept.shape, kept.ndim - 1) < count
     index = jnp.where(kept, order, -1).astype(jnp.int32)
     # One-hot rows: a gather whose gradient scatters nothing.
     rows = jax.nn.one_hot(index, x.shape[-2], dtype=x.dtype)
-    gate = jnp.tanh(einsum("...kn,...n->...k", rows, without(scores, nodes)))
+    gate = jnp.tanh(einsum("...kn,...n->...k", rows, scores))
     y = einsum("...kn,...nc->...kc", rows, x) * gate[..., None]
     edges = einsum("...kn,...nm->...km", rows, a)
     edges = einsum("...km,...lm->...kl", edges, rows)

@@ -309,6 +309,20 @@ def test_ties_keep_the_first_node():
     np.testing.assert_array_equal(kept.indices, [0, 1])
 
 
+def test_scores_that_are_no_numbers_are_not_kept():
+    scores = jnp.array([jnp.nan, 1.0, -jnp.inf, 2.0, jnp.inf])
+    kept = sag_pool(jnp.ones((5, 1)), jnp.ones((5, 5)), scores, k=3)
+    np.testing.assert_array_equal(kept.indices, [3, 1, -1])
+    assert np.isfinite(kept.x).all()
+
+
+def test_parts_are_exact():
+    """0.07 * 100 is 7.000000000000001."""
+    x = jnp.ones((100, 1))
+    kept = sag_pool(x, jnp.ones((100, 100)), jnp.zeros(100), ratio=0.07)
+    assert kept.x.shape == (7, 1) and kept.where.all()
+
+
 def test_gradient_reaches_the_direction_through_the_gate():
     x, a, _ = (t[0] for t in graphs())
     p = jnp.array([1.0, -2.0, 2.0])
@@ -425,8 +439,9 @@ def test_struct_layer_starts_as_the_authors():
 def test_struct_pool_recovers_the_factions_of_the_karate_club():
     """Zachary's club split in two; only its two leaders are labelled in training.
 
-    32 members are unlabelled. Chance is 0.53, the larger faction; more than 0.85 is
-    asked of every one of three seeds.
+    The loss is their cross-entropy minus the modularity of the clusters. 32 members are
+    unlabelled; chance is 0.53, the larger faction; more than 0.85 is asked of every one
+    of three seeds.
     """
     club = networkx.karate_club_graph()
     a = jnp.asarray(networkx.to_numpy_array(club, weight=None), jnp.float32)
