@@ -11,8 +11,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from ._check import check_bool, check_float, check_where
-from ._engine import widen
-from ._vectors import einsum, softmax, unit, without
+from ._engine import widen, without
+from ._vectors import einsum, softmax, unit
 
 
 def attention_pool(

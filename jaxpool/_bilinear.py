@@ -21,8 +21,8 @@ from ._check import (
     check_where,
     pooled_axes,
 )
-from ._engine import widen
-from ._vectors import einsum, unit, without
+from ._engine import widen, without
+from ._vectors import einsum, unit
 
 SqrtForm = Literal["smooth", "authors"]
 
@@ -343,7 +343,7 @@ def _tensor_sketch(a, b, features, keys):
         place = jax.random.randint(place, (channels, 1), 0, features)
         sign = jax.random.rademacher(sign, (channels, 1), x.dtype)
         hot = place == np.arange(features, dtype=place.dtype)[None]
-        matrix = jnp.where(hot, sign, np.zeros((), x.dtype))
+        matrix = without(sign, hot)
         return jnp.fft.rfft(einsum("...lc,cd->...ld", x, matrix))
 
     product = sketch(a, keys[0]) * sketch(b, keys[1])
@@ -383,11 +383,11 @@ def _square_root(matrix: jax.Array, iterations: int) -> jax.Array:
     trace = jnp.trace(matrix, axis1=-2, axis2=-1)[..., None, None]
     some = trace > 0
     trace = jnp.where(some, trace, np.ones((), trace.dtype))
-    unit = jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=trace.dtype), matrix.shape)
-    y, z = matrix / trace, unit
+    eye = jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=trace.dtype), matrix.shape)
+    y, z = matrix / trace, eye
     for i in range(iterations):
-        half = (3 * unit - einsum("...ij,...jk->...ik", z, y)) / 2
+        half = (3 * eye - einsum("...ij,...jk->...ik", z, y)) / 2
         y = einsum("...ij,...jk->...ik", y, half)
         if i < iterations - 1:
             z = einsum("...ij,...jk->...ik", half, z)
-    return jnp.where(some, jnp.sqrt(trace) * y, np.zeros((), y.dtype))
+    return without(jnp.sqrt(trace) * y, some)

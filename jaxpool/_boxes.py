@@ -22,7 +22,8 @@ from ._check import (
     check_sizes,
     check_where,
 )
-from ._engine import widen
+from ._engine import widen, without
+from ._vectors import einsum
 
 _FAR = 1e9
 
@@ -37,15 +38,13 @@ class Regions(NamedTuple):
     bins: tuple[int, int]
 
     @property
-    def spans(self) -> tuple[tuple[jax.Array, jax.Array], ...]:
-        """The start and the end of the boxes, `(K,)` each, for rows and columns."""
+    def axes(self) -> tuple[tuple[jax.Array, jax.Array, int, int], ...]:
+        """Of rows and of columns: where boxes start and end, `(K,)`, the number of
+        bins, and the size of the image.
+        """
         x1, y1, x2, y2 = jnp.moveaxis(self.corners, -1, 0)
-        return (y1, y2), (x1, x2)
-
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """H and W."""
-        return self.images.shape[1], self.images.shape[2]
+        (p, q), (_, height, width, _) = self.bins, self.images.shape
+        return (y1, y2, p, height), (x1, x2, q, width)
 
 
 def check_regions(
@@ -87,11 +86,11 @@ def check_regions(
     # So far out that nothing is there, and near enough for no size to overflow.
     corners = jnp.clip(corners, -_FAR, _FAR)
     valid &= jnp.isfinite(boxes).all(-1)
-    corners = jnp.where(valid[:, None], corners, np.zeros((), corners.dtype))
-    index = _check_index(batch_index, len(boxes), images.shape[0], x)
-    inside = (index >= 0) & (index < images.shape[0])
-    index = jnp.clip(index, 0, images.shape[0] - 1)
-    return Regions(images, corners, index, valid & inside, bins), axes
+    corners = without(corners, valid[:, None])
+    image = _check_index(batch_index, len(boxes), images.shape[0], x)
+    inside = (image >= 0) & (image < images.shape[0])
+    image = jnp.clip(image, 0, images.shape[0] - 1)
+    return Regions(images, corners, image, valid & inside, bins), axes
 
 
 def _check_index(batch_index, boxes, count, x):
@@ -137,7 +136,7 @@ def check_ratio(ratio: Any, most: Any) -> tuple[int | None, int]:
 
 def restore(y: jax.Array, regions: Regions, axes: tuple[int, int], x: Any) -> jax.Array:
     """The bins `(K, P, Q, C)` of valid boxes, laid out like x and with its dtype."""
-    y = jnp.where(regions.valid[:, None, None, None], y, np.zeros((), y.dtype))
+    y = without(y, regions.valid[:, None, None, None])
     return jnp.moveaxis(y, (-3, -2), axes).astype(x.dtype)
 
 
@@ -152,15 +151,13 @@ def rounded_bins(
     nearest = lax.RoundingMethod.AWAY_FROM_ZERO  # halves
     first, last = lax.round(start, nearest), lax.round(end, nearest)
     length = jnp.maximum(last - first + (1 if inclusive else 0), 1)
-    step = length / np.asarray(bins, length.dtype)
-    number = np.arange(bins + 1, dtype=length.dtype)[None]
-    edges = number * step[:, None]
-    low, high = jnp.floor(edges[:, :-1]), jnp.ceil(edges[:, 1:])
-    clipped = [
-        jnp.clip(jnp.nan_to_num(edge + first[:, None]), 0, size) for edge in (low, high)
-    ]
-    low, high = (lax.stop_gradient(edge).astype(jnp.int32) for edge in clipped)
-    return low, jnp.maximum(low, high)
+    step = (length / np.asarray(bins, length.dtype))[:, None]
+    edges = np.arange(bins + 1, dtype=length.dtype)[None] * step
+    low, high = (
+        jnp.clip(edge + first[:, None], 0, size).astype(jnp.int32)
+        for edge in (jnp.floor(edges[:, :-1]), jnp.ceil(edges[:, 1:]))
+    )
+    return low, high
 
 
 # --- Samples of bilinear interpolation ------------------------------------------------
@@ -178,7 +175,7 @@ def aligned_samples(
 ) -> list[Samples]:
     """The points of every bin, along rows and columns; `ratio` None is adaptive."""
     found = []
-    for (start, end), bins in zip(regions.spans, regions.bins, strict=True):
+    for start, end, bins, _ in regions.axes:
         size = end - start
         if not aligned:
             size = jnp.maximum(size, 1)
@@ -195,10 +192,8 @@ def aligned_samples(
 def _samples(start, size, bins, ratio, most) -> Samples:
     """`ratio` samples per bin, `(K,)` and at most `most`, evenly within each bin."""
     bin_size = (size / np.asarray(bins, size.dtype))[:, None, None]
-    first = (
-        start[:, None, None]
-        + np.arange(bins, dtype=size.dtype)[None, :, None] * bin_size
-    )
+    number = np.arange(bins, dtype=size.dtype)[None, :, None]
+    first = start[:, None, None] + number * bin_size
     each = np.arange(most, dtype=np.int32)[None, None]
     ratio = ratio[:, None, None]
     real = jnp.broadcast_to(each < ratio, (len(size), bins, most))
@@ -218,12 +213,11 @@ def taps(samples: Samples, size: int) -> Taps:
     """The two neighbours of every sample; beyond the border by a pixel it counts."""
     position = samples.position
     inside = samples.real & (position >= -1) & (position <= size)
-    position = jnp.where(inside, position, np.zeros((), position.dtype))
-    position = jnp.clip(position, 0, size - 1)
+    position = jnp.clip(without(position, inside), 0, size - 1)
     low = jnp.floor(lax.stop_gradient(position))
     above = position - low
     count = jnp.maximum(samples.real.sum(-1, keepdims=True), 1).astype(position.dtype)
-    share = jnp.where(inside, 1 / count, np.zeros((), position.dtype))
+    share = without(1 / count, inside)
     low = low.astype(jnp.int32)
     high = jnp.minimum(low + 1, size - 1)
     return Taps(
@@ -235,9 +229,7 @@ def taps(samples: Samples, size: int) -> Taps:
 def dense(taps: Taps, size: int) -> jax.Array:
     """Taps as weights of all elements, `(K, P, size)`."""
     hot = taps.place[..., None] == np.arange(size, dtype=np.int32)[None, None, None]
-    return jnp.where(hot, taps.weight[..., None], np.zeros((), taps.weight.dtype)).sum(
-        -2
-    )
+    return without(taps.weight[..., None], hot).sum(-2)
 
 
 # --- Weighted sums --------------------------------------------------------------------
@@ -296,6 +288,5 @@ def _products(x, image, rows, columns, inner, outer):
     # Weights of the rows of all images: 0 for those that a box is not on.
     number = np.arange(x.shape[0], dtype=np.int32)[None, None, :, None]
     on = image[:, None, None, None] == number
-    rows = jnp.where(on, rows[:, :, None, :], np.zeros((), x.dtype))
-    einsum = functools.partial(jnp.einsum, precision=lax.Precision.HIGHEST)
+    rows = without(rows[:, :, None, :], on)
     return einsum(outer, columns, einsum(inner, rows, x))

@@ -6,7 +6,7 @@ Letter: `n` the number of elements of a window, without padding.
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -173,7 +173,7 @@ def _mixed(n):
     return _cost(additions=n, comparisons=n - 1, multiplications=2, divisions=1)
 
 
-_OPERATIONS: Mapping[str, Callable[[int], dict[str, Any]]] = {
+_OPERATIONS: Mapping[str, Callable[[int], dict[str, int]]] = {
     "max": lambda n: _cost(comparisons=n - 1),
     "min": lambda n: _cost(comparisons=n - 1),
     "avg": lambda n: _cost(additions=n - 1, divisions=1),

@@ -264,8 +264,8 @@ def _arg_tap(window, choose, rule, x, y, valid):
 def _first_match_by_axis(rule, x, y, valid, window, init, choose):
     """Rows first, then columns: the first row that holds y, and the first y in it."""
     code, inner = None, 1
-    taps = max(rule.axis_taps, rule.narrow_taps)
-    beside = rule._replace(value_taps=rule.axis_taps, narrow_taps=taps)
+    narrow = max(rule.axis_taps, rule.narrow_taps)
+    beside = rule._replace(value_taps=rule.axis_taps, narrow_taps=narrow)
     outermost, *parts = window.split()
     for one in reversed(parts):
         best = _extremum(beside, x, init, one, choose)

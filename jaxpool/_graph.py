@@ -14,8 +14,8 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from ._check import as_int, check_choice, check_float, check_where
-from ._engine import widen
-from ._vectors import einsum, softmax, without
+from ._engine import widen, without
+from ._vectors import einsum, softmax
 
 Assignment = Literal["soft", "hard", "straight_through"]
 Kernel = Literal["dot", "softmax"]
@@ -257,7 +257,9 @@ def struct_pool(
 
 
 def check_graph(x: Any, adjacency: Any, where: Any):
-    """x and A without what takes no part, and which nodes do, `(*batch, N, 1)`."""
+    """x and A without what takes no part, in float32 at least; which nodes do,
+    `(*batch, N, 1)`; and the dtype of the result.
+    """
     x, a = check_float("x", x), check_float("adjacency", adjacency)
     if x.ndim < 2:
         raise ValueError(f"`x` must have nodes and features, got shape {x.shape}")
@@ -273,12 +275,11 @@ def check_graph(x: Any, adjacency: Any, where: Any):
     nodes = jnp.broadcast_to(valid, x.shape[:-1])[..., None]
     wide = widen(x)
     a = without(widen(a).astype(wide.dtype), _pairs(nodes))
-    return without(wide, nodes), a, nodes
+    return without(wide, nodes), a, nodes, x.dtype
 
 
 def _graph(x: Any, adjacency: Any, logits: Any, where: Any):
-    dtype = check_float("x", x).dtype
-    x, a, nodes = check_graph(x, adjacency, where)
+    x, a, nodes, dtype = check_graph(x, adjacency, where)
     logits = check_float("logits", logits)
     if logits.ndim != x.ndim or logits.shape[:-1] != x.shape[:-1]:
         raise ValueError(

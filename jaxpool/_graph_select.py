@@ -13,9 +13,9 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from ._check import as_int, check_float
-from ._engine import widen
+from ._engine import widen, without
 from ._graph import check_graph
-from ._vectors import einsum, without
+from ._vectors import einsum
 
 
 class NodeSelection(NamedTuple):
@@ -77,8 +77,7 @@ def topk_pool(
       gate is a sigmoid); Cangea et al., "Towards Sparse Hierarchical Graph
       Classifiers", 2018, https://arxiv.org/abs/1811.01287.
     """
-    dtype = check_float("x", x).dtype
-    x, a, nodes = check_graph(x, adjacency, where)
+    x, a, nodes, dtype = check_graph(x, adjacency, where)
     p = widen(check_float("weights", weights)).astype(x.dtype)
     if p.shape != x.shape[-1:]:
         raise ValueError(f"`weights` must have shape {x.shape[-1:]}, got {p.shape}")
@@ -134,8 +133,7 @@ def sag_pool(
       Lee, Lee, Kang, "Self-Attention Graph Pooling", 2019,
       https://arxiv.org/abs/1904.08082, equations 3 to 5.
     """
-    dtype = check_float("x", x).dtype
-    x, a, nodes = check_graph(x, adjacency, where)
+    x, a, nodes, dtype = check_graph(x, adjacency, where)
     z = widen(check_float("scores", scores)).astype(x.dtype)
     if z.shape != x.shape[:-1]:
         raise ValueError(f"`scores` must have shape {x.shape[:-1]}, got {z.shape}")
@@ -188,6 +186,5 @@ def _select(x, a, nodes, scores, room, ratio, dtype):
     y = einsum("...kn,...nc->...kc", rows, x) * gate[..., None]
     edges = einsum("...kn,...nm->...km", rows, a)
     edges = einsum("...km,...lm->...kl", edges, rows)
-    arrays = (t.astype(dtype) for t in (y, edges, gate))
-    y, edges, gate = arrays
+    y, edges, gate = (t.astype(dtype) for t in (y, edges, gate))
     return NodeSelection(y, edges, kept, index, gate)

@@ -78,14 +78,12 @@ def ps_roi_pool(
     _check_sensitive(regions)
     with jax.named_scope("jaxpool.ps_roi_pool"):
         weights = []
-        for span, bins, size in zip(
-            regions.spans, regions.bins, regions.sizes, strict=True
-        ):
+        for low, high, bins, size in regions.axes:
             last = size - 1 if torchvision_compat else size
-            start, end = _boxes.rounded_bins(*span, bins, last, inclusive=False)
+            start, end = _boxes.rounded_bins(low, high, bins, last, inclusive=False)
             pixel = np.arange(size, dtype=np.int32)[None, None]
             inside = (pixel >= start[..., None]) & (pixel < end[..., None])
-            count = jnp.maximum(end - start, 1)[..., None].astype(span[0].dtype)
+            count = jnp.maximum(end - start, 1)[..., None].astype(low.dtype)
             weights.append(inside.astype(count.dtype) / count)
         y = _boxes.position_sensitive_sums(regions, *weights)
         return _boxes.restore(y, regions, axes, x)
@@ -158,7 +156,7 @@ def ps_roi_align(
         samples = _boxes.aligned_samples(regions, *ratio, True)
         weights = [
             _boxes.dense(_boxes.taps(along, size), size)
-            for along, size in zip(samples, regions.sizes, strict=True)
+            for along, (*_, size) in zip(samples, regions.axes, strict=True)
         ]
         y = _boxes.position_sensitive_sums(regions, *weights)
         return _boxes.restore(y, regions, axes, x)

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from . import _boxes
 from ._boxes import Regions, Samples, check_regions
 from ._check import check_array, check_bool, check_float
-from ._engine import identity
+from ._engine import identity, without
 from ._lowering import Rule, per_platform
 
 
@@ -70,16 +70,9 @@ def roi_pool(
         x, boxes, output_shape, batch_index, spatial_scale, where, axes
     )
     with jax.named_scope("jaxpool.roi_pool"):
-        spans = [
-            _boxes.rounded_bins(*span, bins, size, inclusive=True)
-            for span, bins, size in zip(
-                regions.spans, regions.bins, regions.sizes, strict=True
-            )
-        ]
-        place, some = _first_largest(regions, *spans)
-        pixels = regions.images.reshape(-1)
-        y = pixels.at[place].get(mode="promise_in_bounds")
-        y = jnp.where(some, y, np.zeros((), y.dtype))
+        bins = [_boxes.rounded_bins(*axis, inclusive=True) for axis in regions.axes]
+        pixel, some = _first_largest(regions, *bins)
+        y = without(_element(regions.images, pixel), some)
         return _boxes.restore(y, regions, axes, x)
 
 
@@ -224,12 +217,7 @@ def precise_roi_pool(
         x, boxes, output_shape, batch_index, spatial_scale, where, axes
     )
     with jax.named_scope("jaxpool.precise_roi_pool"):
-        weights = [
-            _integrals(*span, bins, size)
-            for span, bins, size in zip(
-                regions.spans, regions.bins, regions.sizes, strict=True
-            )
-        ]
+        weights = [_integrals(*axis) for axis in regions.axes]
         y = _boxes.matmul_sums(regions.images, regions.image, *weights)
         return _boxes.restore(y, regions, axes, x)
 
@@ -250,47 +238,52 @@ def _sum_of_samples(rule: Rule, images, image, rows: Samples, columns: Samples):
     return _boxes.gathered_sums(images, image, *taps)
 
 
+def _element(images, pixel):
+    """What each channel has at a pixel of its own, `(K, P, Q, C)`, numbered flat."""
+    flat = images.reshape(-1, images.shape[-1])
+    channel = lax.broadcasted_iota(jnp.int32, pixel.shape, pixel.ndim - 1)
+    return flat.at[pixel, channel].get(mode="promise_in_bounds")
+
+
 def _first_largest(regions: Regions, rows, columns):
-    """Where in the flattened images the largest element of each bin is, and is it one.
+    """The pixel that holds the largest element of each bin, and whether there is one.
 
     The bins are scanned together, element by element: as many steps as the largest has
     elements.
     """
     images = lax.stop_gradient(regions.images)
     _, height, width, channels = images.shape
-    pixels = images.reshape(-1)
     top, bottom = (edge[:, :, None, None] for edge in rows)
     left, right = (edge[:, None, :, None] for edge in columns)
-    index = regions.image[:, None, None, None]
+    image = regions.image[:, None, None, None] * np.int32(height)
     tall = jnp.max(bottom - top, initial=0)
     wide = jnp.max(right - left, initial=0)
     shape = (len(regions.corners), *regions.bins, channels)
-    channel = np.arange(channels, dtype=np.int32)[None, None, None]
 
     def step(t, state):
-        best, place, some = state
+        best, pixel, some = state
         i, j = top + t // wide, left + t % wide
         inside = (i < bottom) & (j < right)
-        row = index * np.int32(height) + jnp.minimum(i, height - 1)
+        row = image + jnp.minimum(i, height - 1)
         here = row * np.int32(width) + jnp.minimum(j, width - 1)
-        here = here * np.int32(channels) + channel
-        value = pixels.at[here].get(mode="promise_in_bounds")
+        here = jnp.broadcast_to(here, shape)
+        value = _element(images, here)
         better = (value > best) | ~some | ((value != value) & (best == best))
         better &= inside
         return (
             jnp.where(better, value, best),
-            jnp.where(better, here, place),
+            jnp.where(better, here, pixel),
             some | inside,
         )
 
     # Not constants: under shard_map the state must vary across devices as its steps do.
-    place = jnp.broadcast_to((index + top + left) * np.int32(0), shape)
-    value = pixels.at[place].get(mode="promise_in_bounds")
-    place = jnp.where(value == value, place, place)
-    some = place < 0
+    pixel = jnp.broadcast_to((image + top + left) * np.int32(0), shape)
+    value = _element(images, pixel)
+    pixel = jnp.where(value == value, pixel, pixel)
+    some = pixel < 0
     best = jnp.where(some, value, identity(lax.max, images.dtype))
-    _, place, some = lax.fori_loop(0, tall * wide, step, (best, place, some))
-    return place, some
+    _, pixel, some = lax.fori_loop(0, tall * wide, step, (best, pixel, some))
+    return pixel, some
 
 
 def _integrals(start, end, bins, size):
@@ -303,7 +296,7 @@ def _integrals(start, end, bins, size):
     below = _integral_of_hat(edges - element)
     some = (step > 0)[..., None]
     share = jnp.diff(below, axis=1) / jnp.where(some, step[..., None], 1)
-    return jnp.where(some, share, np.zeros((), share.dtype))
+    return without(share, some)
 
 
 def _integral_of_hat(t):

@@ -22,8 +22,7 @@ from ._check import (
     check_integers,
     check_where,
 )
-from ._engine import widen
-from ._vectors import without
+from ._engine import widen, without
 
 
 def segment_sum_pool(
@@ -208,18 +207,17 @@ def segment_softmax_pool(
       "DeeperGCN", 2020, https://arxiv.org/abs/2006.07739, equation 3.
     """
     x, logits = check_float("x", x), check_float("logits", logits)
+    dtype = x.dtype
+    x, segments = _segments(x, segment_ids, num_segments, where)
     if logits.ndim != x.ndim or not broadcasts(logits.shape, x.shape):
         raise ValueError(
             f"`logits` must broadcast to x with shape {x.shape}, got shape "
             f"{logits.shape}"
         )
-    logits = jnp.broadcast_to(logits, x.shape[:1] + logits.shape[1:])
-    _, segments = _segments(logits, segment_ids, num_segments, where)
-    dtype = x.dtype
-    x, _ = _segments(x, segment_ids, num_segments, where)
     with jax.named_scope("jaxpool.segment_softmax_pool"):
-        x, logits = widen(x), without(widen(logits), segments.mask(logits))
-        logits = logits.astype(x.dtype)
+        x = widen(x)
+        logits = jnp.broadcast_to(logits, x.shape[:1] + logits.shape[1:])
+        logits = without(widen(logits).astype(x.dtype), segments.mask(logits))
         level = segments.first_largest(lax.stop_gradient(logits))
         level = without(level, jnp.isfinite(level))
         weights = jnp.exp(logits - segments.spread(level))

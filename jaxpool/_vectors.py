@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from ._engine import without
+
 # Sums of products at full precision on every platform.
 einsum = functools.partial(jnp.einsum, precision=lax.Precision.HIGHEST)
 
@@ -15,11 +17,6 @@ def unit(x: jax.Array) -> jax.Array:
     """Vectors, along the last axis, with norm 1; 0 for 0."""
     tiny = np.asarray(1e-24, x.dtype)
     return x * lax.rsqrt(jnp.maximum((x * x).sum(-1, keepdims=True), tiny))
-
-
-def without(x: jax.Array, some: jax.Array) -> jax.Array:
-    """x with 0 for what takes no part."""
-    return jnp.where(some, x, np.zeros((), x.dtype))
 
 
 def softmax(logits: jax.Array, valid: jax.Array) -> jax.Array:

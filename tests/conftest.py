@@ -1,6 +1,4 @@
-"""Strictness for every test, two devices for the sharding checks, quick compiling."""
-
-import os
+"""Strictness for every test, and two CPU devices for the sharding checks."""
 
 import jax
 import numpy as np
@@ -8,14 +6,6 @@ import pytest
 
 collect_ignore_glob = ["goldens/record_torch*.py"]  # scripts, which need torch
 
-# Most of the time goes into compiling: LLVM's costly passes are left out.
-os.environ["XLA_FLAGS"] = " ".join(
-    [
-        os.environ.get("XLA_FLAGS", ""),
-        "--xla_backend_optimization_level=0",
-        "--xla_llvm_disable_expensive_passes=true",
-    ]
-)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 2)  # before the first use of a device

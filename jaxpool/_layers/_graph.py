@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
+from .._engine import without
 from .._graph import (
     Assignment,
     Kernel,
@@ -30,13 +31,12 @@ from ._base import Layer
 
 def neighbour_mean(x: ArrayLike, adjacency: ArrayLike, where: Any) -> jax.Array:
     """`D^-1 (A + I) x`: the mean of every node and its neighbours."""
-    dtype = jnp.asarray(x).dtype
-    x, a, nodes = check_graph(x, adjacency, where)
+    x, a, nodes, dtype = check_graph(x, adjacency, where)
     degree = 1 + a.sum(-1, keepdims=True)
     total = x + einsum("...ij,...jc->...ic", a, x)
     # Where weights are negative, a degree may be 0.
     y = total / jnp.where(degree == 0, jnp.ones_like(degree), degree)
-    return jnp.where(nodes, y, jnp.zeros_like(y)).astype(dtype)
+    return without(y, nodes).astype(dtype)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -116,9 +116,9 @@ class MinCutPool(Graph):
         return {"assign": (features, clusters)}
 
     def _forward(self, x: Any, adjacency: Any, where: Any, layers: Any) -> Any:
-        _, _, nodes = check_graph(x, adjacency, where)
-        x = jnp.where(nodes, x, jnp.zeros_like(x))
-        return self._call(x, adjacency, layers.assign(x), where=where)
+        clean, _, _, dtype = check_graph(x, adjacency, where)
+        logits = layers.assign(clean.astype(dtype))
+        return self._call(x, adjacency, logits, where=where)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

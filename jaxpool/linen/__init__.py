@@ -5,16 +5,6 @@ linen wraps only the methods that a class defines itself, and records (`tabulate
 writes a docstring of its own unless the class has one: hence every `__doc__`.
 """
 
-from ._beyond import PMA as PMA
-from ._beyond import AttentionPool as AttentionPool
-from ._beyond import AttentionPool2D as AttentionPool2D
-from ._beyond import DiffPool as DiffPool
-from ._beyond import LowRankBilinearPool as LowRankBilinearPool
-from ._beyond import MinCutPool as MinCutPool
-from ._beyond import NetVLAD as NetVLAD
-from ._beyond import SAGPool as SAGPool
-from ._beyond import StructPool as StructPool
-from ._beyond import TopKPool as TopKPool
 from ._convolutional import ASPP as ASPP
 from ._convolutional import CSPSPPF as CSPSPPF
 from ._convolutional import LIP as LIP
@@ -28,16 +18,26 @@ from ._convolutional import SimplifiedLIP as SimplifiedLIP
 from ._convolutional import SimSPPF as SimSPPF
 from ._convolutional import SPBlock as SPBlock
 from ._convolutional import StripPooling as StripPooling
+from ._dense import PMA as PMA
+from ._dense import AttentionPool as AttentionPool
+from ._dense import AttentionPool2D as AttentionPool2D
+from ._dense import DiffPool as DiffPool
+from ._dense import MinCutPool as MinCutPool
+from ._dense import SAGPool as SAGPool
+from ._dense import StructPool as StructPool
 from ._learned import DPP as DPP
 from ._learned import AdaPool as AdaPool
 from ._learned import GatedPool as GatedPool
 from ._learned import GeMPool as GeMPool
 from ._learned import GlobalGeMPool as GlobalGeMPool
 from ._learned import GlobalLSEPool as GlobalLSEPool
+from ._learned import LowRankBilinearPool as LowRankBilinearPool
 from ._learned import LSEPool as LSEPool
 from ._learned import MixedPool as MixedPool
+from ._learned import NetVLAD as NetVLAD
 from ._learned import PowerAvgPool as PowerAvgPool
 from ._learned import RankPool as RankPool
+from ._learned import TopKPool as TopKPool
 from ._learned import TreePool as TreePool
 from ._plain import AdaptiveAvgPool as AdaptiveAvgPool
 from ._plain import AdaptiveMaxPool as AdaptiveMaxPool

@@ -118,3 +118,54 @@ class DPP(_layers.DPP, linen.Module):
             reference = linen.Conv(features, name="reference", **self._convolution())
             options["reference"] = reference(self._around(x, where))
         return self._call(x, where=where, **options)
+
+
+class NetVLAD(_layers.NetVLAD, linen.Module):
+    __doc__ = _layers.NetVLAD.__doc__
+
+    @linen.compact
+    def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
+        """Pools x; tokens with `where` False take no part."""
+        c, k, dtype = jnp.shape(x)[-1], self.clusters, self.param_dtype
+        centers = self.param("centers", self.centers_init, (k, c), dtype)
+        kernel = self.param("kernel", self.kernel_init, (c, k), dtype)
+        zeros = linen.initializers.zeros
+        bias = self.param("bias", zeros, (k,), dtype) if self.use_bias else None
+        return self._call(x, centers, kernel, bias=bias, where=where)
+
+
+class LowRankBilinearPool(_layers.LowRankBilinearPool, linen.Module):
+    __doc__ = _layers.LowRankBilinearPool.__doc__
+    features: int
+
+    @linen.compact
+    def __call__(
+        self,
+        x: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        where: ArrayLike | None = None,
+    ) -> jax.Array:
+        """Pools x with y, or with itself; positions with `where` False take no part."""
+        width, init, dtype = (
+            self.features * self.factors,
+            self.kernel_init,
+            self.param_dtype,
+        )
+        other = x if y is None else y
+        u = self.param("u", init, (jnp.shape(x)[-1], width), dtype)
+        v = self.param("v", init, (jnp.shape(other)[-1], width), dtype)
+        return self._call(x, u, v, y=y, where=where)
+
+
+class TopKPool(_layers.TopKPool, linen.Module):
+    __doc__ = _layers.TopKPool.__doc__
+
+    @linen.compact
+    def __call__(
+        self, x: ArrayLike, adjacency: ArrayLike, *, where: ArrayLike | None = None
+    ) -> Any:
+        """Pools a graph; nodes with `where` False take no part."""
+        features = jnp.shape(x)[-1]
+        weights = self.param("weights", lambda key: self._start(key, features))
+        return self._call(x, adjacency, weights, where=where)

@@ -1,6 +1,6 @@
 """The pools that learn, as layers of `flax.nnx`."""
 
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar, dataclass, field
 from typing import Any
 
 import jax
@@ -147,3 +147,67 @@ class DPP(_layers.DPP, nnx.Module):
         if self.form == "full":
             options["reference"] = self.reference(self._around(x, where))
         return self._call(x, where=where, **options)
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class NetVLAD(_layers.NetVLAD, nnx.Module):
+    __doc__ = _layers.NetVLAD.__doc__
+    in_features: int = field(kw_only=False)
+    rngs: InitVar[nnx.Rngs]
+
+    def __post_init__(self, rngs: nnx.Rngs):
+        super().__post_init__()
+        c, k, dtype = self.in_features, self.clusters, self.param_dtype
+        self.centers = nnx.Param(self.centers_init(rngs.params(), (k, c), dtype))
+        self.kernel = nnx.Param(self.kernel_init(rngs.params(), (c, k), dtype))
+        self.bias = nnx.Param(jnp.zeros(k, dtype)) if self.use_bias else None
+
+    def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
+        """Pools x; tokens with `where` False take no part."""
+        bias = None if self.bias is None else self.bias[...]
+        given = (self.centers[...], self.kernel[...])
+        return self._call(x, *given, bias=bias, where=where)
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class LowRankBilinearPool(_layers.LowRankBilinearPool, nnx.Module):
+    __doc__ = _layers.LowRankBilinearPool.__doc__
+    in_features: int = field(kw_only=False)
+    features: int = field(kw_only=False)
+    other_features: int | None = None
+    rngs: InitVar[nnx.Rngs]
+
+    def __post_init__(self, rngs: nnx.Rngs):
+        super().__post_init__()
+        width, dtype = self.features * self.factors, self.param_dtype
+        other = self.other_features or self.in_features
+        init = self.kernel_init
+        self.u = nnx.Param(init(rngs.params(), (self.in_features, width), dtype))
+        self.v = nnx.Param(init(rngs.params(), (other, width), dtype))
+
+    def __call__(
+        self,
+        x: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        where: ArrayLike | None = None,
+    ) -> jax.Array:
+        """Pools x with y, or with itself; positions with `where` False take no part."""
+        return self._call(x, self.u[...], self.v[...], y=y, where=where)
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class TopKPool(_layers.TopKPool, nnx.Module):
+    __doc__ = _layers.TopKPool.__doc__
+    in_features: int = field(kw_only=False)
+    rngs: InitVar[nnx.Rngs]
+
+    def __post_init__(self, rngs: nnx.Rngs):
+        super().__post_init__()
+        self.weights = nnx.Param(self._start(rngs.params(), self.in_features))
+
+    def __call__(
+        self, x: ArrayLike, adjacency: ArrayLike, *, where: ArrayLike | None = None
+    ) -> Any:
+        """Pools a graph; nodes with `where` False take no part."""
+        return self._call(x, adjacency, self.weights[...], where=where)

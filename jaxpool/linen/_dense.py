@@ -1,4 +1,4 @@
-"""The pools of tokens and of graphs that learn, as layers of `flax.linen`."""
+"""The pools around dense layers, of tokens and of graphs, as layers of `flax.linen`."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -83,47 +83,6 @@ class PMA(_layers.PMA, linen.Module):
         return self._forward(x, where, layers, seeds)
 
 
-class NetVLAD(_layers.NetVLAD, linen.Module):
-    __doc__ = _layers.NetVLAD.__doc__
-
-    @linen.compact
-    def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
-        """Pools x; tokens with `where` False take no part."""
-        c, k, dtype = jnp.shape(x)[-1], self.clusters, self.param_dtype
-        centers = self.param("centers", self.centers_init, (k, c), dtype)
-        kernel = self.param("kernel", self.kernel_init, (c, k), dtype)
-        zeros = linen.initializers.zeros
-        bias = self.param("bias", zeros, (k,), dtype) if self.use_bias else None
-        return self._call(x, centers, kernel, bias=bias, where=where)
-
-
-class LowRankBilinearPool(_layers.LowRankBilinearPool, linen.Module):
-    __doc__ = _layers.LowRankBilinearPool.__doc__
-    features: int
-
-    @linen.compact
-    def __call__(
-        self,
-        x: ArrayLike,
-        y: ArrayLike | None = None,
-        *,
-        where: ArrayLike | None = None,
-    ) -> jax.Array:
-        """Pools x with y, or with itself; positions with `where` False take no part."""
-        width, init, dtype = (
-            self.features * self.factors,
-            self.kernel_init,
-            self.param_dtype,
-        )
-        other = x if y is None else y
-        u = self.param("u", init, (jnp.shape(x)[-1], width), dtype)
-        v = self.param("v", init, (jnp.shape(other)[-1], width), dtype)
-        return self._call(x, u, v, y=y, where=where)
-
-
-# --- Graphs ---------------------------------------------------------------------------
-
-
 # These bases hold no options: those of a body come after them, with its own defaults.
 class _Graph(_layers.Layer, linen.Module):
     _forward: ClassVar[Callable[..., Any]]
@@ -170,16 +129,3 @@ class StructPool(_Clusters, _layers.StructPool):
         start = lambda key: self._start(self.clusters)  # noqa: E731
         compatibility = self.param("compatibility", start)
         return self._forward(x, adjacency, where, layers, compatibility)
-
-
-class TopKPool(_layers.TopKPool, linen.Module):
-    __doc__ = _layers.TopKPool.__doc__
-
-    @linen.compact
-    def __call__(
-        self, x: ArrayLike, adjacency: ArrayLike, *, where: ArrayLike | None = None
-    ) -> Any:
-        """Pools a graph; nodes with `where` False take no part."""
-        features = jnp.shape(x)[-1]
-        weights = self.param("weights", lambda key: self._start(key, features))
-        return self._call(x, adjacency, weights, where=where)

@@ -1,11 +1,10 @@
-"""The pools of tokens and of graphs that learn, as layers of `flax.nnx`."""
+"""The pools around dense layers, of tokens and of graphs, as layers of `flax.nnx`."""
 
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jax.nn.initializers import normal, xavier_uniform
 from jax.typing import ArrayLike
@@ -93,56 +92,6 @@ class PMA(_layers.PMA, nnx.Module):
         return self._forward(x, where, self, self.seeds[...])
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
-class NetVLAD(_layers.NetVLAD, nnx.Module):
-    __doc__ = _layers.NetVLAD.__doc__
-    in_features: int = field(kw_only=False)
-    rngs: InitVar[nnx.Rngs]
-
-    def __post_init__(self, rngs: nnx.Rngs):
-        super().__post_init__()
-        c, k, dtype = self.in_features, self.clusters, self.param_dtype
-        self.centers = nnx.Param(self.centers_init(rngs.params(), (k, c), dtype))
-        self.kernel = nnx.Param(self.kernel_init(rngs.params(), (c, k), dtype))
-        self.bias = nnx.Param(jnp.zeros(k, dtype)) if self.use_bias else None
-
-    def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
-        """Pools x; tokens with `where` False take no part."""
-        bias = None if self.bias is None else self.bias[...]
-        given = (self.centers[...], self.kernel[...])
-        return self._call(x, *given, bias=bias, where=where)
-
-
-@dataclass(eq=False, repr=False, kw_only=True)
-class LowRankBilinearPool(_layers.LowRankBilinearPool, nnx.Module):
-    __doc__ = _layers.LowRankBilinearPool.__doc__
-    in_features: int = field(kw_only=False)
-    features: int = field(kw_only=False)
-    other_features: int | None = None
-    rngs: InitVar[nnx.Rngs]
-
-    def __post_init__(self, rngs: nnx.Rngs):
-        super().__post_init__()
-        width, dtype = self.features * self.factors, self.param_dtype
-        other = self.other_features or self.in_features
-        init = self.kernel_init
-        self.u = nnx.Param(init(rngs.params(), (self.in_features, width), dtype))
-        self.v = nnx.Param(init(rngs.params(), (other, width), dtype))
-
-    def __call__(
-        self,
-        x: ArrayLike,
-        y: ArrayLike | None = None,
-        *,
-        where: ArrayLike | None = None,
-    ) -> jax.Array:
-        """Pools x with y, or with itself; positions with `where` False take no part."""
-        return self._call(x, self.u[...], self.v[...], y=y, where=where)
-
-
-# --- Graphs ---------------------------------------------------------------------------
-
-
 # These bases hold no options: those of a body come after them, with its own defaults.
 @dataclass(eq=False, repr=False, kw_only=True)
 class _Graph(_layers.Layer, nnx.Module):
@@ -200,20 +149,3 @@ class StructPool(_Clusters, _layers.StructPool):
     ) -> Any:
         """Pools a graph; nodes with `where` False take no part."""
         return self._forward(x, adjacency, where, self, self.compatibility[...])
-
-
-@dataclass(eq=False, repr=False, kw_only=True)
-class TopKPool(_layers.TopKPool, nnx.Module):
-    __doc__ = _layers.TopKPool.__doc__
-    in_features: int = field(kw_only=False)
-    rngs: InitVar[nnx.Rngs]
-
-    def __post_init__(self, rngs: nnx.Rngs):
-        super().__post_init__()
-        self.weights = nnx.Param(self._start(rngs.params(), self.in_features))
-
-    def __call__(
-        self, x: ArrayLike, adjacency: ArrayLike, *, where: ArrayLike | None = None
-    ) -> Any:
-        """Pools a graph; nodes with `where` False take no part."""
-        return self._call(x, adjacency, self.weights[...], where=where)
