@@ -39,12 +39,15 @@ def _keep_memory() -> None:
     By default it gives blocks above 32 MB back to the system, and the next call spends
     more time on fresh pages than on its work: as much noise as figure.
     """
-    trim_threshold, mmap_threshold = -1, -3  # glibc's names for mallopt
+    # glibc's names for mallopt. Without mmap, and with one arena for all threads: the
+    # others cannot hold blocks of more than 64 MB, and would still use mmap.
+    trim_threshold, mmap_max, arena_max = -1, -4, -8
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return  # another C library
-    mallopt(mmap_threshold, 2**30)
+    mallopt(arena_max, 1)
+    mallopt(mmap_max, 0)
     mallopt(trim_threshold, 2**30)
 
 
@@ -66,16 +69,22 @@ class Row:
 
 
 def measure(case: str, contenders: Mapping[str, Contender], rounds: int) -> Row:
-    """Runs the contenders in turn `rounds` times, after two calls to warm up."""
+    """Runs the contenders in turn `rounds` times, after two calls to warm up.
+
+    One that takes longer than a second has three rounds at most.
+    """
     times: dict[str, list[float]] = {name: [] for name in contenders}
-    calls = {}
+    calls, turns = {}, {}
     for name, run in contenders.items():
         run(1)
+        seconds = _seconds(run, 1)
         # A GPU queues calls, which hides the time to launch one.
-        calls[name] = 10 if on_gpu() and _seconds(run, 1) < 0.05 else 1
-    for _ in range(rounds):
+        calls[name] = 10 if on_gpu() and seconds < 0.05 else 1
+        turns[name] = min(rounds, 3) if seconds > 1 else rounds
+    for i in range(rounds):
         for name, run in contenders.items():
-            times[name].append(_seconds(run, calls[name]))
+            if i < turns[name]:
+                times[name].append(_seconds(run, calls[name]))
     return Row(case, {name: statistics.median(t) for name, t in times.items()})
 
 

@@ -35,6 +35,12 @@ class Rule(NamedTuple):
     gradient_taps: int
     # The same along one axis, for the maximum whose arg-tap is taken beside it.
     axis_taps: int
+    # Most taps of a disjoint window that are summed in one expression, and of a row of
+    # bfloat16, which reduce-window would first copy as float32; 0: reduce-window.
+    # (8, 112, 112, 64) 2x2/s2: 1.2 by taps, 2.0 by reduce-window; bfloat16 0.9 and 3.5;
+    # (8, 224, 224, 64) 32x32/s32 bfloat16: 5.8 by rows of 8 taps, 8.5 of 4, 42 of 16,
+    # 15 by reduce-window (2026-11-26).
+    sum_taps: int
     # Whether 16-bit floats are compared as integers.
     integer_order: bool
     # Whether scatter-add applies updates in order: the same bits on every run.
@@ -60,13 +66,13 @@ def _keep_cpu(x: jax.Array) -> jax.Array:
 
 
 RULES: dict[str, Rule] = {
-    "tpu": Rule(True, lambda x: x, 0, 0, 0, 0, False, True),
-    "cpu": Rule(False, _keep_cpu, 9, 32, 32, 9, True, True),
+    "tpu": Rule(True, lambda x: x, 0, 0, 0, 0, 0, False, True),
+    "cpu": Rule(False, _keep_cpu, 9, 32, 32, 9, 8, True, True),
     # One kernel may look at 9 taps; more cost it more than another pass over the data.
     # An H200 (jax 0.11.2, 2026-11-26), (64, 80, 80, 128) float32, 5x5/s1: maximum 0.70
     # ms at once, 0.31 by axis; with its gradient 2.79 and 1.61 (stock 1.80). 31x31/s1
     # with its gradient: 13.2 with all taps of an axis beside the arg-tap, else 17.0.
-    "default": Rule(False, lax.optimization_barrier, 9, 9, 9, 32, False, False),
+    "default": Rule(False, lax.optimization_barrier, 9, 9, 9, 32, 0, False, False),
 }
 
 _forced: list[Rule] = []

@@ -171,5 +171,4 @@ def avg_pool(
 
 def _sum(x, window, valid):
     """Sums of windows, in float32 for 16-bit floats."""
-    x = _engine.without(_engine.widen(x), valid)
-    return _engine.reduce(x, window, lax.add)
+    return _engine.reduce(_engine.without(x, valid), window, lax.add)
