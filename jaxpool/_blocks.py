@@ -15,7 +15,6 @@ A blocked array has two axes `(Q, stride)` in place of each pooled axis, with
 """
 
 import functools
-import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -40,25 +39,26 @@ def to_blocks(x: jax.Array, window: Window, value: Any = 0) -> jax.Array:
     ]
     value = np.asarray(value, x.dtype)
     x = lax.pad(x, value, window.along(x.ndim, config, (0, 0, 0)))
-    pairs: list[tuple[int, ...]] = [(n,) for n in x.shape]
-    for axis, *pair in zip(window.axes, blocks, window.strides, strict=True):
-        pairs[axis] = tuple(pair)
-    return x.reshape(tuple(itertools.chain.from_iterable(pairs)))
+    # Axis by axis, innermost first: with explicit sharding JAX reshapes only one.
+    each = zip(window.axes, blocks, window.strides, strict=True)
+    for i, (axis, *pair) in reversed(list(enumerate(each))):
+        here = x.ndim + axis - (len(blocks) - 1 - i)
+        x = x.reshape(*x.shape[:here], *pair, *x.shape[here + 1 :])
+    return x
 
 
 def from_blocks(x: jax.Array, window: Window) -> jax.Array:
     """The transpose of `to_blocks`: joins the blocks and drops the padding."""
     _, blocks = _counts(window)
     ndim = x.ndim - len(blocks)
-    inner = _inner_axes(ndim, window)
-    shape = [n for i, n in enumerate(x.shape) if i not in inner]
     config = []
     for axis, (lo, _), q, s, n in zip(
         window.axes, window.padding, blocks, window.strides, window.input, strict=True
     ):
-        shape[axis] = q * s
+        here = ndim + axis  # the axes before are joined already
+        x = x.reshape(*x.shape[:here], q * s, *x.shape[here + 2 :])
         config.append((-lo, n + lo - q * s, 0))
-    return lax.pad(x.reshape(shape), _zero(x), window.along(ndim, config, (0, 0, 0)))
+    return lax.pad(x, _zero(x), window.along(ndim, config, (0, 0, 0)))
 
 
 def shifts(window: Window, ndim: int) -> Iterator[tuple[Shift, np.ndarray, np.ndarray]]:

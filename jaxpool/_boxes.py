@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import export, lax
 
 from ._check import (
     as_int,
@@ -107,6 +107,8 @@ def _check_index(batch_index, boxes, count, x):
             f"`batch_index` must have one int per box, shape ({boxes},), got shape "
             f"{index.shape}"
         )
+    if export.is_symbolic_dim(count):
+        return index  # not known yet
     try:
         outside = np.asarray((index < 0) | (index >= count)).any()
     except jax.errors.TracerArrayConversionError:
@@ -286,7 +288,7 @@ def _products(x, image, rows, columns, inner, outer):
     x = widen(x)
     rows, columns = rows.astype(x.dtype), columns.astype(x.dtype)
     # Weights of the rows of all images: 0 for those that a box is not on.
-    number = np.arange(x.shape[0], dtype=np.int32)[None, None, :, None]
+    number = jnp.arange(x.shape[0], dtype=jnp.int32)[None, None, :, None]
     on = image[:, None, None, None] == number
     rows = without(rows[:, :, None, :], on)
     return einsum(outer, columns, einsum(inner, rows, x))

@@ -156,10 +156,11 @@ def _sum_of_taps(x, window, rule):
     """Sums of taps in expressions of at most `rule.sum_taps` taps."""
     every = [widen(tap) for tap in taps(pad(x, window, 0), window)]
     few = rule.sum_taps
-    parts = [
-        functools.reduce(jnp.add, every[i : i + few]) for i in range(0, len(every), few)
-    ]
-    return functools.reduce(jnp.add, parts if len(parts) == 1 else map(rule.keep, parts))
+    groups = (every[i : i + few] for i in range(0, len(every), few))
+    parts = [functools.reduce(jnp.add, group) for group in groups]
+    if len(parts) == 1:
+        return parts[0]
+    return functools.reduce(jnp.add, map(rule.keep, parts))
 
 
 @_disjoint_sum.defjvp

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import export, lax
 from jax.typing import ArrayLike
 
 from ._check import as_int, check_choice, check_float, check_where
@@ -28,6 +28,9 @@ class GraphPool(NamedTuple):
     adjacency: jax.Array  # (*batch, K, K)
     assignment: jax.Array  # (*batch, N, K)
     losses: dict[str, jax.Array]  # (*batch,) each
+
+
+export.register_namedtuple_serialization(GraphPool, serialized_name="jaxpool.GraphPool")
 
 
 def diff_pool(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import export, lax
 from jax.typing import ArrayLike
 
 from ._check import as_int, check_float
@@ -26,6 +26,11 @@ class NodeSelection(NamedTuple):
     where: jax.Array  # (*batch, k), which of them are nodes
     indices: jax.Array  # (*batch, k), where they were; -1 for none
     scores: jax.Array  # (*batch, k)
+
+
+export.register_namedtuple_serialization(
+    NodeSelection, serialized_name="jaxpool.NodeSelection"
+)
 
 
 def topk_pool(

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import export
 from jax.typing import ArrayLike
 
 from ._check import canonical_axes, check_integers, check_sizes
@@ -104,9 +105,13 @@ def indices_from_tensorflow(
 
 def _offset(name, shape, input_shape, include_batch, axes):
     """What TensorFlow's position adds to `C` times ours, broadcastable to `shape`."""
-    whole = check_sizes("input_shape", input_shape, least=0)
     if not isinstance(include_batch, (bool, np.bool_)):
         raise TypeError(f"`include_batch` must be True or False, got {include_batch!r}")
+    known = input_shape
+    if isinstance(input_shape, tuple) and not include_batch:
+        known = tuple(n for n in input_shape if not export.is_symbolic_dim(n))
+    check_sizes("input_shape", known, least=0)
+    whole = tuple(input_shape)
     count = len(canonical_axes(whole, axes, None))
     if sorted(canonical_axes(whole, axes, None)) != list(range(-count - 1, -1)):
         raise ValueError(

@@ -178,6 +178,8 @@ def random_mixed_pool(
             y = _mix(part, largest, mean)
         else:
             drawn = _draw(key, per, part, mean.shape, window)
+            # With the sharding of what it selects, which an explicit mesh asks for.
+            drawn = jnp.zeros_like(mean, jnp.bool_) | drawn
             y = jnp.where(drawn, largest, mean)
         return _engine.fill_empty(y.astype(x.dtype), window, valid, empty)
 

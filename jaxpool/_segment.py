@@ -263,7 +263,7 @@ class _Segments(NamedTuple):
         if jnp.issubdtype(x.dtype, jnp.floating):
             match |= fixed != fixed
         node = lax.broadcasted_iota(jnp.int32, x.shape, 0)
-        last = np.int32(x.shape[0] - 1)
+        last = jnp.asarray(x.shape[0] - 1, jnp.int32)  # may be symbolic
         node = jnp.where(match, node, last)
         first = jax.ops.segment_min(node, self.ids, self.number + 1)[:-1]
         return jnp.take_along_axis(x, jnp.minimum(first, last), 0)

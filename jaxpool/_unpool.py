@@ -96,7 +96,7 @@ def max_unpool(
         if reduce == "add":
             x = add_at(flat, index, n)
         else:
-            x = _put_at(flat, _kept(flat, index, n, reduce), n)
+            x = _put(flat, index, n, reduce)
         return unflatten(x, axes, sizes).astype(dtype)
 
 
@@ -244,6 +244,30 @@ def _filled(shape, window, padding):
 
 
 # --- Scatters, on arrays (*rest, positions) -------------------------------------------
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _put(y, index, n, reduce):
+    """The value that is kept at each place, by the derivative of `_put_at`."""
+    return per_platform(functools.partial(_put_in_order, n, reduce), y, index)
+
+
+@_put.defjvp
+def _put_jvp(n, reduce, primals, tangents):
+    y, index = primals
+    tangent = _put_at(tangents[0], _kept(y, index, n, reduce), n)
+    return _put(y, index, n, reduce), tangent
+
+
+def _put_in_order(n, reduce, rule, y, index):
+    if reduce != "set" or rule.native or not rule.ordered_scatter:
+        return _put_at(y, _kept(y, index, n, reduce), n)
+
+    def row(y, index):  # the last one stays
+        place = jnp.where((index >= 0) & (index < n), index, np.int32(n))
+        return jnp.zeros(n, y.dtype).at[place].set(y, mode="drop")
+
+    return rows(row, y, index)
 
 
 def _put_at(y, index, n):

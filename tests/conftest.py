@@ -1,4 +1,4 @@
-"""Strictness for every test, and two CPU devices for the sharding checks."""
+"""Strictness for every test, and eight CPU devices for the sharding checks."""
 
 import jax
 import numpy as np
@@ -8,7 +8,7 @@ collect_ignore_glob = ["goldens/record_torch*.py"]  # scripts, which need torch
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_num_cpu_devices", 2)  # before the first use of a device
+jax.config.update("jax_num_cpu_devices", 8)  # before the first use of a device
 
 
 @pytest.fixture
