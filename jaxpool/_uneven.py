@@ -34,7 +34,7 @@ _LARGEST_UNROLLED = 16
 
 
 @functools.lru_cache(maxsize=256)
-def _edges(n: int, o: int) -> tuple[np.ndarray, np.ndarray]:
+def edges(n: int, o: int) -> tuple[np.ndarray, np.ndarray]:
     """First element of each window, and the one after its last."""
     i = np.arange(o, dtype=np.int64)
     return i * n // o, -(-(i + 1) * n // o)
@@ -45,7 +45,7 @@ def counts(shape, sizes, dtype):
     counts = np.ones((1,) * len(shape), np.int64)
     for axis, o in sizes.items():
         if o != shape[axis]:  # a kept axis may have a symbolic size
-            starts, ends = _edges(shape[axis], o)
+            starts, ends = edges(shape[axis], o)
             counts = counts * _along(ends - starts, len(shape), axis)
     return counts.astype(dtype)
 
@@ -86,7 +86,7 @@ class _Windows(NamedTuple):
 
 def _windows(n: int, o: int, like: jax.Array | None = None) -> _Windows:
     """The windows from size n to size o, for use with `like` in `_linear`."""
-    starts, ends = _edges(n, o)
+    starts, ends = edges(n, o)
     taps = np.arange((ends - starts).max())
     lines = np.minimum(starts + taps[:, None], ends - 1).astype(np.int32)
     if len(taps) > _LARGEST_UNROLLED:

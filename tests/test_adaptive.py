@@ -212,7 +212,7 @@ def test_nan_and_infinity_stay_in_their_windows():
 
 def test_windows_of_all_sizes_are_those_of_torch():
     for n, o, indices, avg, total in goldens.cases():
-        starts, ends = _uneven._edges(n, o)
+        starts, ends = _uneven.edges(n, o)
         assert list(zip(starts.tolist(), ends.tolist(), strict=True)) == edges(n, o)
         x = goldens.x_of(n)
         windows = _uneven._windows(n, o)
@@ -286,7 +286,7 @@ def test_equals_torch_in_all_ranks(name):
     "n, o", [(14, 7), (224, 7), (48000, 7919), (65537, 65536), (65536, 65537)]
 )
 def test_large_sizes(n, o):
-    starts, ends = _uneven._edges(n, o)
+    starts, ends = _uneven.edges(n, o)
     assert list(zip(starts.tolist(), ends.tolist(), strict=True)) == edges(n, o)
     x = np.random.default_rng(0).permutation(n).astype(np.int32)[:, None]
     y, at = jax.jit(lambda x: adaptive_max_pool(x, (o,), return_indices=True))(x)
