@@ -1,0 +1,43 @@
+"""The pages: no dead link inside the repository, no name that does not exist."""
+
+import pathlib
+import re
+
+import pytest
+
+import jaxpool
+import jaxpool.linen
+import jaxpool.nnx
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#\s]+)", page.read_text())
+    inside = [link for link in links if "://" not in link]
+    assert [link for link in inside if not (page.parent / link).exists()] == []
+
+
+def test_pools_to_choose_from_exist():
+    text = (ROOT / "docs" / "choosing.md").read_text()
+    column = [row.split("|")[2] for row in text.splitlines() if row.startswith("| ")]
+    names = re.findall(r"`(\w+)`", " ".join(column))
+    assert len(names) > 50
+    found = {*vars(jaxpool), *vars(jaxpool.nnx)} & {
+        *vars(jaxpool),
+        *vars(jaxpool.linen),
+    }
+    assert set(names) - found == set()
+
+
+def test_examples_of_scaling_run():
+    text = (ROOT / "docs" / "scaling.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+    names: dict = {}
+    for block in blocks:
+        if "mine" not in block:  # the share of a process, which there is none of here
+            exec(block, names)
+    assert names["y"].shape == (16, 16, 16, 64)
+    assert names["y"].sharding.spec[0] == "batch"
