@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ._modes import MODES
 from ._training import load_digits, make_trainer
@@ -26,7 +26,10 @@ from ._training import load_digits, make_trainer
 def losses(pool: str, steps: int, batch_size: int = 64) -> list[float]:
     """The loss of each step of training on all devices of all processes."""
     digits, trainer = load_digits(), make_trainer(pool, steps)
-    mesh = jax.make_mesh((jax.device_count(),), ("batch",))
+    # The compiler places what lies between: the loss of optax gathers by label, which an
+    # explicit mesh would have to be told about.
+    auto = (AxisType.Auto,)
+    mesh = jax.make_mesh((jax.device_count(),), ("batch",), axis_types=auto)
     everywhere = NamedSharding(mesh, PartitionSpec())
     split = NamedSharding(mesh, PartitionSpec("batch"))
     # Made in every process from the same seed, and so the same in each.
