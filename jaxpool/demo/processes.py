@@ -26,8 +26,8 @@ from ._training import load_digits, make_trainer
 def losses(pool: str, steps: int, batch_size: int = 64) -> list[float]:
     """The loss of each step of training on all devices of all processes."""
     digits, trainer = load_digits(), make_trainer(pool, steps)
-    # The compiler places what lies between: the loss of optax gathers by label, which an
-    # explicit mesh would have to be told about.
+    # The compiler places what lies between: the loss gathers by label, about which an
+    # explicit mesh would have to be told.
     auto = (AxisType.Auto,)
     mesh = jax.make_mesh((jax.device_count(),), ("batch",), axis_types=auto)
     everywhere = NamedSharding(mesh, PartitionSpec())
