@@ -181,9 +181,7 @@ def _extremum(rule, x, init, window, reducer):
         return functools.reduce(reducer, taps(pad(x, window, init), window))
 
     narrow = x.dtype.itemsize < 4
-    line = len(window.size) == 1 and window.overlapping
-    few = rule.line_taps if line else rule.value_taps
-    if window.taps <= (rule.narrow_taps if narrow else few):
+    if window.taps <= (rule.narrow_taps if narrow else rule.value_taps):
         return of_taps(x, window)
     # Reduce-window for 4 bytes and more, where it vectorises, and for overlap: disjoint
     # windows XLA:CPU gives to YNNPACK, which drops NaN (jaxlib 0.9.1 to 0.12).
@@ -289,8 +287,7 @@ def _first_match_by_axis(rule, x, y, valid, window, init, choose):
     """Rows first, then columns: the first row that holds y, and the first y in it."""
     code, inner = None, 1
     narrow = max(rule.axis_taps, rule.narrow_taps)
-    few = rule.axis_taps
-    beside = rule._replace(value_taps=few, line_taps=few, narrow_taps=narrow)
+    beside = rule._replace(value_taps=rule.axis_taps, narrow_taps=narrow)
     outermost, *parts = window.split()
     for one in reversed(parts):
         best = _extremum(beside, x, init, one, choose)

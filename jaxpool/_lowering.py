@@ -28,9 +28,6 @@ class Rule(NamedTuple):
     # Largest window whose maximum is one expression over its taps; larger ones go axis
     # by axis. 3x3/s2 SAME with its gradient: 12.7 at once, 24.8 by axis.
     value_taps: int
-    # The same for overlapping windows along one axis: (16, 4096, 128) 3/s2 4.9 by taps,
-    # 2.2 by reduce-window (2026-11-26).
-    line_taps: int
     # The same below 4 bytes, where taps vectorise and reduce-window does not: 5x5/s1 of
     # bfloat16 3.1 by taps, 24.3 by reduce-window and axis.
     narrow_taps: int
@@ -69,13 +66,13 @@ def _keep_cpu(x: jax.Array) -> jax.Array:
 
 
 RULES: dict[str, Rule] = {
-    "tpu": Rule(True, lambda x: x, 0, 0, 0, 0, 0, 0, False, True),
-    "cpu": Rule(False, _keep_cpu, 9, 2, 32, 32, 9, 8, True, True),
+    "tpu": Rule(True, lambda x: x, 0, 0, 0, 0, 0, False, True),
+    "cpu": Rule(False, _keep_cpu, 9, 32, 32, 9, 8, True, True),
     # One kernel may look at 9 taps; more cost it more than another pass over the data.
     # An H200 (jax 0.11.2, 2026-11-26), (64, 80, 80, 128) float32, 5x5/s1: maximum 0.70
     # ms at once, 0.31 by axis; with its gradient 2.79 and 1.61 (stock 1.80). 31x31/s1
     # with its gradient: 13.2 with all taps of an axis beside the arg-tap, else 17.0.
-    "default": Rule(False, lax.optimization_barrier, 9, 9, 9, 9, 32, 0, False, False),
+    "default": Rule(False, lax.optimization_barrier, 9, 9, 9, 32, 0, False, False),
 }
 
 _forced: list[Rule] = []
