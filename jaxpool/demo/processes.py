@@ -23,7 +23,10 @@ from ._modes import MODES
 from ._training import load_digits, make_trainer
 
 
-def losses(pool: str, steps: int, batch_size: int = 64) -> list[float]:
+BATCH_SIZE = 64
+
+
+def losses(pool: str, steps: int) -> list[float]:
     """The loss of each step of training on all devices of all processes."""
     digits, trainer = load_digits(), make_trainer(pool, steps)
     # The compiler places what lies between: the loss gathers by label, about which an
@@ -36,9 +39,9 @@ def losses(pool: str, steps: int, batch_size: int = 64) -> list[float]:
     params, state = jax.device_put(trainer.init(0), everywhere)
     rng, found = np.random.default_rng(0), []
     # A process is given its share alone; the array of all shares is global.
-    share, index = batch_size // jax.process_count(), jax.process_index()
+    share, index = BATCH_SIZE // jax.process_count(), jax.process_index()
     for _ in range(steps):
-        batch = rng.choice(len(digits.train_labels), batch_size, replace=False)
+        batch = rng.choice(len(digits.train_labels), BATCH_SIZE, replace=False)
         mine = batch[index * share : (index + 1) * share]
         images, labels = (
             jax.make_array_from_process_local_data(split, data[mine])
@@ -58,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--index", type=int, help="the number of this process")
     parser.add_argument("--address", help="host:port of process 0")
     args = parser.parse_args(argv)
+    if args.processes < 1 or BATCH_SIZE % args.processes:
+        parser.error(f"--processes must divide {BATCH_SIZE}, got {args.processes}")
     if args.index is None and args.processes > 1:
         return _start_all(args)
     jax.config.update("jax_platforms", "cpu")
