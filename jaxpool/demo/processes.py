@@ -22,7 +22,6 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ._modes import MODES
 from ._training import load_digits, make_trainer
 
-
 BATCH_SIZE = 64
 
 
