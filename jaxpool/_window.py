@@ -200,10 +200,10 @@ def make_window(
     fields = []
     for i in order:
         n, k, s, d = shape[axes[i]], size[i], strides[i], dilation[i]
-        if not isinstance(n, (int, np.integer)):
+        if s > 1 and not isinstance(n, (int, np.integer)):
             raise ValueError(
-                f"`x` must have a static size along axis {axes[i]}, which is pooled by "
-                f"windows, got the symbolic {n} in shape {tuple(shape)}"
+                f"`x` must have a static size along axis {axes[i]}, which is pooled "
+                f"with stride {s}, got the symbolic {n} in shape {tuple(shape)}"
             )
         lo, hi = _same_padding(n, k, s, d, pads) if isinstance(pads, str) else pads[i]
         o = _output_size(n, d * (k - 1) + 1, s, lo, hi, ceil_mode)

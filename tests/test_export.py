@@ -67,7 +67,16 @@ def test_symbolic_number_of_nodes(name):
     check_same(call, fn, jnp.asarray(tie_free((7, 4))), ids)
 
 
-def test_windows_need_static_sizes():
+def test_symbolic_sizes_at_stride_1():
+    def fn(x):
+        return jaxpool.max_pool(x, (3, 3), strides=1, padding="SAME")
+
+    shape = jax.export.symbolic_shape("b, h, w, 4")
+    call, _ = reloaded(fn, jax.ShapeDtypeStruct(shape, jnp.float32))
+    check_same(call, fn, jnp.asarray(tie_free((2, 5, 6, 4))))
+
+
+def test_strides_need_static_sizes():
     shape = jax.export.symbolic_shape("b, h, w, 4")
     with pytest.raises(ValueError, match="static"):
         reloaded(
