@@ -56,8 +56,10 @@ def gallery(image: ArrayLike, pools: Pools) -> Figure:
     x = _image(image)
     outputs = {name: np.asarray(pool(x)) for name, pool in _some(pools).items()}
     low, high = float(jnp.min(x)), float(jnp.max(x))
-    first = next(iter(outputs.values()))
-    figure, axes = _grid(2, len(outputs) + 1, 2.2, 2.4 * x.shape[0] / x.shape[1])
+    first, *others = outputs.values()
+    rows = 1 + any(y.shape == first.shape for y in others)
+    size = 2.2, 2.4 * x.shape[0] / x.shape[1]
+    figure, axes = _grid(rows, len(outputs) + 1, *size)
     _show(axes[0][0], np.asarray(x), f"input {x.shape[0]} x {x.shape[1]}", low, high)
     for column, (name, y) in enumerate(outputs.items(), start=1):
         title = f"{name} {y.shape[0]} x {y.shape[1]}"
@@ -87,9 +89,12 @@ def windows(
 
     Args:
       input_size: the size of the axis.
-      window_size: that of the window, whose options follow; or
-      strides, padding, dilation, ceil_mode: as of a windowed pool with one axis.
-      output_size: instead of a window, that of an adaptive pool.
+      window_size: that of the window, or `output_size` is given.
+      strides: as of a windowed pool with one axis, and so the next three.
+      padding: a name, an int, or a pair `(low, high)` in a tuple.
+      dilation: the spacing of the window's elements.
+      ceil_mode: whether a last, partial window is kept.
+      output_size: instead of a window, the size of an adaptive pool's output.
 
     Returns:
       A figure.
@@ -330,12 +335,19 @@ def _show(ax, values, title, low, high, colours="gray"):
 
 
 def _write(ax, values):
-    """The numbers of a small array, on a ground of their own."""
+    """The numbers of a small array, on a ground of their own.
+
+    To two digits of the largest: smaller ones would not fit.
+    """
     if values.size > 100:
         return
+    largest = np.abs(values[np.isfinite(values)]).max(initial=0)
+    digits = 1 - math.floor(math.log10(largest)) if largest else 0
     for (i, j), value in np.ndenumerate(values):
         ground = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1}
-        text = f"{value:.2g}" if math.isfinite(value) else str(value)
+        text = (
+            f"{round(float(value), digits):.4g}" if np.isfinite(value) else str(value)
+        )
         ax.text(j, i, text, ha="center", va="center", fontsize=8, bbox=ground)
 
 

@@ -41,3 +41,25 @@ def test_examples_of_scaling_run():
             exec(block, names)
     assert names["y"].shape == (16, 16, 16, 64)
     assert names["y"].sharding.spec[0] == "batch"
+
+
+def test_the_example_of_adding_a_mode_runs(monkeypatch):
+    import grid
+    import oracles
+
+    from jaxpool import _norm, _tap_sum
+
+    text = (ROOT / "docs" / "adding.md").read_text()
+    function, oracle, tests = re.findall(r"```python\n(.*?)```", text, re.S)
+    new: dict = {}
+    exec(function, vars(_norm) | {"tap_sum": _tap_sum.tap_sum}, new)
+    monkeypatch.setattr(jaxpool, "energy_pool", new["energy_pool"], raising=False)
+    new = {}
+    exec(oracle, vars(oracles), new)
+    for name, value in new.items():
+        monkeypatch.setattr(oracles, name, value, raising=False)
+    new = {}
+    exec(tests, vars(grid), new)
+    assert len(new) == 3
+    for test in new.values():
+        test()
