@@ -25,6 +25,9 @@ from ._window import Window
 
 Reducer = Callable[[Any, Any], Any]
 
+# Most elements of a row whose sum is written out: compiling 8192 took minutes.
+_LONGEST = 64
+
 
 def identity(reducer: Reducer, dtype: Any) -> np.ndarray:
     """The element that leaves `reducer` (lax.add, lax.max, lax.min) unchanged."""
@@ -145,8 +148,8 @@ def _disjoint_sum(x, window, rule):
     """
     if window.taps <= rule.sum_taps:
         return _sum_of_taps(x, window, rule)
-    if rule.sum_taps and is_half(x.dtype):  # not widened in memory; rows are contiguous
-        for one in window.split():
+    if rule.sum_taps and is_half(x.dtype) and max(window.size) <= _LONGEST:
+        for one in window.split():  # not widened in memory; rows are contiguous
             x = rule.keep(_sum_of_taps(x, one, rule))
         return x
     x = widen(x)
