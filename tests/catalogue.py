@@ -16,8 +16,8 @@ import numpy as np
 
 import jaxpool
 
-SHAPE = (2, 8, 8, 4)
-WINDOW = {"window_shape": (3, 3), "strides": 2, "padding": 1}
+SHAPE = (2, 6, 6, 4)
+WINDOW = {"window_shape": (2, 2), "strides": 1, "padding": 1}
 BOXES = np.array([[0.3, 0.6, 5.2, 4.9], [2.0, 1.0, 7.5, 7.0]], np.float32)
 INDEX = np.array([1, 0], np.int32)
 # Without arrays to compute on.
@@ -95,7 +95,7 @@ CALLS: dict[str, Callable] = PLAIN | {
     "covariance_pool": of("covariance_pool"),
     "diff_pool": graph("diff_pool", lambda x: x[..., :2]),
     "fractional_max_pool": of("fractional_max_pool", (2, 2), output_ratio=0.6, key=KEY),
-    "gated_pool": windowed("gated_pool", weights(9)),
+    "gated_pool": windowed("gated_pool", weights(4)),
     "global_avg_max_pool": of("global_avg_max_pool"),
     "global_avg_pool": of("global_avg_pool"),
     "global_gem_pool": of("global_gem_pool"),
@@ -118,7 +118,7 @@ CALLS: dict[str, Callable] = PLAIN | {
     "precise_roi_pool": regions("precise_roi_pool"),
     "ps_roi_align": regions("ps_roi_align"),
     "ps_roi_pool": regions("ps_roi_pool"),
-    "rank_pool": lambda x: jaxpool.rank_pool(x, weights=like(x, 9), **WINDOW),
+    "rank_pool": lambda x: jaxpool.rank_pool(x, weights=like(x, 4), **WINDOW),
     "roi_align": regions("roi_align"),
     "roi_pool": regions("roi_pool"),
     "s3_pool": of("s3_pool", (2, 2), grid=(2, 2), key=KEY),
@@ -134,7 +134,7 @@ CALLS: dict[str, Callable] = PLAIN | {
     "subsample": of("subsample", 2),
     "topk_avg_pool": windowed("topk_avg_pool", k=2),
     "topk_pool": graph("topk_pool", weights(4), k=3),
-    "tree_pool": windowed("tree_pool", weights(2, 9), weights(1, 9)),
+    "tree_pool": windowed("tree_pool", weights(2, 4), weights(1, 4)),
     "wavelet_pool": of("wavelet_pool"),
 }
 CALLS["random_pool"] = windowed("random_pool", key=KEY)

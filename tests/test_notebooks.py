@@ -8,6 +8,7 @@ import pytest
 nbformat = pytest.importorskip("nbformat")
 FOLDER = pathlib.Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+pytestmark = pytest.mark.once
 
 
 def test_there_are_notebooks():

@@ -16,6 +16,7 @@ import jaxpool.plot
 
 pytest.importorskip("mkdocs")
 ROOT = pathlib.Path(__file__).parent.parent
+pytestmark = pytest.mark.once
 
 
 @pytest.fixture(scope="module")
