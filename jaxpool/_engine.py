@@ -26,7 +26,7 @@ from ._window import Window
 Reducer = Callable[[Any, Any], Any]
 
 # Most elements of a row whose sum is written out: compiling 8192 took minutes.
-_LONGEST = 64
+_LONGEST = 32
 
 
 def identity(reducer: Reducer, dtype: Any) -> np.ndarray:

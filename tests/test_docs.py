@@ -9,6 +9,7 @@ import pytest
 import jaxpool
 import jaxpool.linen
 import jaxpool.nnx
+from benchmarks import tables
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [
@@ -40,6 +41,13 @@ def test_pools_to_choose_from_exist():
         *vars(jaxpool.linen),
     }
     assert set(names) - found == set()
+
+
+@pytest.mark.parametrize("page", tables.PAGES, ids=lambda page: page.name)
+def test_tables_are_the_figures(page):
+    text = page.read_text()
+    assert tables.TABLE.search(text)
+    assert tables.filled(text) == text, "`python -m benchmarks.tables` writes them"
 
 
 def test_examples_of_scaling_run():

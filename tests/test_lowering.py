@@ -118,6 +118,7 @@ def test_rules_agree(name):
         np.testing.assert_allclose(result, results[0], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.once
 def test_pools_that_share_a_program():
     """Lowering, export and sharding of those whose own checks leave that out."""
     window = {"window_shape": (2,)}
