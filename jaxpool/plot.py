@@ -225,6 +225,7 @@ def compare_training(results: Mapping[str, Any]) -> Figure:
             axes[1].barh(y, 1e3 * mode["step_seconds"], color=ELEMENT)
     for ax in axes:
         ax.set_yticks(range(len(names)), names if ax is axes[0] else [""] * len(names))
+        ax.set_ylim(-0.5, len(names) - 0.5)  # a row of names for both
         ax.grid(axis="x", color=GRID)
     axes[0].set_xlabel("accuracy on the test images, %", color=INK)
     if timed:
