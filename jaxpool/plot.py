@@ -90,8 +90,8 @@ def windows(
     Args:
       input_size: the size of the axis.
       window_size: that of the window, or `output_size` is given.
-      strides: as of a windowed pool with one axis, and so the next three.
-      padding: a name, an int, or a pair `(low, high)` in a tuple.
+      strides: int; None means the window.
+      padding: `"VALID"`, `"SAME"`, `"SAME_LOWER"`, an int, or `((low, high),)`.
       dilation: the spacing of the window's elements.
       ceil_mode: whether a last, partial window is kept.
       output_size: instead of a window, the size of an adaptive pool's output.

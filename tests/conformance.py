@@ -91,7 +91,9 @@ def cell(name, dtype):
         x = jax.ShapeDtypeStruct(shape, dtype)
         try:
             y = jax.eval_shape(call, x)
-        except TypeError:
+        except TypeError as error:
+            if not str(error).startswith("`"):
+                raise  # not ours, which begin with the argument's name
             return REFUSED
         if not jnp.issubdtype(dtype, jnp.inexact) or not _leaves(y, jnp.inexact):
             _lowers(call, x)
@@ -101,7 +103,7 @@ def cell(name, dtype):
             _lowers(tried["all"], x)
             return ALL
         except Exception:
-            return ", ".join(_broken(tried, x)) or ALL
+            return ", ".join(_broken(tried, x)) or "not all at once"
 
 
 def _broken(tried, x):

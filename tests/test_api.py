@@ -5,17 +5,14 @@ import inspect
 import pathlib
 import re
 
+import catalogue
 import pytest
 
 import jaxpool
 
 ROOT = pathlib.Path(__file__).parents[1]
 FILES = sorted((ROOT / "jaxpool").rglob("*.py"))
-FUNCTIONS = {
-    name: value
-    for name, value in vars(jaxpool).items()
-    if inspect.isfunction(value) and not name.startswith("_")
-}
+FUNCTIONS = catalogue.public_functions()
 WINDOW = ("strides", "padding", "dilation", "ceil_mode", "axes", "where", "empty")
 PLATFORMS = {"cpu", "gpu", "cuda", "rocm", "tpu"}
 

@@ -6,8 +6,6 @@ import pytest
 
 from jaxpool.demo import heads
 
-pytestmark = pytest.mark.once
-
 
 def test_batches_are_real_images_and_their_labels():
     images, labels = next(heads.detection_batches(0))

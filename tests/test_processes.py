@@ -5,9 +5,6 @@ import subprocess
 import sys
 
 import numpy as np
-import pytest
-
-pytestmark = pytest.mark.once
 
 
 def losses(processes):
