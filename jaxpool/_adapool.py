@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from . import _engine
+from . import _engine, _selection
 from ._check import check_choice, check_float, check_parameter, check_where
 from ._softmax import softmax_average
 from ._tap_sum import tap_sum
@@ -320,7 +320,7 @@ def _near_mean(x, fixed, window, valid, eps):
     x, fixed = _engine.without(x, valid), _engine.without(fixed, valid)
     m = _engine.reduce(fixed, window, lax.add) / _engine.element_count(x, window, valid)
     magnitude = fixed * jnp.sign(fixed)
-    largest = _engine.select(magnitude, None, window, lax.max)
+    largest = _selection.select(magnitude, None, window, lax.max)
     one, eps = np.ones((), x.dtype), np.asarray(max(eps, 1e-30), x.dtype)
     scale = _ratio(one, jnp.where(largest > one, largest, one) * eps)
     sums = functools.partial(tap_sum, window=window)

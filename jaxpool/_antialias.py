@@ -18,7 +18,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from . import _blocks as blocks
-from . import _engine
+from . import _engine, _selection
 from ._check import (
     as_int,
     canonical_axes,
@@ -192,7 +192,7 @@ def max_blur_pool(
     window = _blur_window(shape, strides, filter_size, axes)
     check_choice("padding_mode", padding_mode, PADDING_MODES)
     with jax.named_scope("jaxpool.max_blur_pool"):
-        largest = _engine.select(x, None, dense, lax.max)
+        largest = _selection.select(x, None, dense, lax.max)
         return _blur(check_inexact("x", largest), window, padding_mode)
 
 

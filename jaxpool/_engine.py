@@ -3,13 +3,9 @@
 *Taps.* The `prod(window)` strided slices of the padded input, each shaped like the
 output: tap `t` holds the t-th element of every window, row-major. Values are computed
 from taps, tangents from blocks (see `_blocks.py`), whose transpose is a fast gradient.
-
-*Arg-tap.* The number of the tap that an output was taken from: one byte per output, and
-all that a selecting pool keeps for its derivative.
 """
 
 import functools
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,10 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.ad_checkpoint import checkpoint_name
 
 from . import _blocks as blocks
-from ._lowering import Rule, per_platform, rule_of
+from ._lowering import Rule, per_platform
 from ._window import Window
 
 Reducer = Callable[[Any, Any], Any]
@@ -100,14 +95,17 @@ def _reduce(window: Window, reducer: Reducer, rule: Rule, x: jax.Array) -> jax.A
         return _sum(rule, x, window)
     init = identity(reducer, x.dtype)
     if rule.native:
-        return _reduce_window(x, window, reducer, init)
+        return reduce_window(x, window, reducer, init)
     if rule.integer_order and is_half(x.dtype):
-        y = _extremum(rule, *_as_integers(x, reducer), window, reducer)
+        y = extremum(rule, *as_integers(x, reducer), window, reducer)
         return _from_integers(y, x.dtype)
-    return _extremum(rule, x, init, window, reducer)
+    return extremum(rule, x, init, window, reducer)
 
 
-def _reduce_window(x, window, reducer, init):
+def reduce_window(
+    x: jax.Array, window: Window, reducer: Reducer, init: Any
+) -> jax.Array:
+    """The stock reduction of every window."""
     ones = (1,) * x.ndim
     pads = [(lo, max(hi, 0)) for lo, hi in window.reach]
     return lax.reduce_window(
@@ -130,12 +128,12 @@ def _sum(rule, x, window):
     x = widen(x)
     zero = identity(lax.add, x.dtype)
     if rule.native:
-        return _reduce_window(x, window, lax.add, zero)
+        return reduce_window(x, window, lax.add, zero)
     for one in reversed(window.split()):
         if one.taps == 1:
             (x,) = taps(pad(x, one, zero), one)
         else:
-            x = _reduce_window(x, one, lax.add, zero)
+            x = reduce_window(x, one, lax.add, zero)
     return x
 
 
@@ -153,7 +151,7 @@ def _disjoint_sum(x, window, rule):
             x = rule.keep(_sum_of_taps(x, one, rule))
         return x
     x = widen(x)
-    return _reduce_window(x, window, lax.add, identity(lax.add, x.dtype))
+    return reduce_window(x, window, lax.add, identity(lax.add, x.dtype))
 
 
 def _sum_of_taps(x, window, rule):
@@ -180,7 +178,11 @@ def _disjoint_sum_jvp(window, rule, primals, tangents):
     return _disjoint_sum(*primals, window, rule), total
 
 
-def _extremum(rule, x, init, window, reducer):
+def extremum(
+    rule: Rule, x: jax.Array, init: Any, window: Window, reducer: Reducer
+) -> jax.Array:
+    """Maximum or minimum of every window by the rule; no derivative."""
+
     def of_taps(x, window):
         return functools.reduce(reducer, taps(pad(x, window, init), window))
 
@@ -191,13 +193,13 @@ def _extremum(rule, x, init, window, reducer):
     # windows XLA:CPU gives to YNNPACK, which drops NaN (jaxlib 0.9.1 to 0.12).
     for one in reversed(window.split()):
         if one.overlapping and not narrow:
-            x = _reduce_window(x, one, reducer, init)
+            x = reduce_window(x, one, reducer, init)
         else:
             x = rule.keep(of_taps(x, one))
     return x
 
 
-def _as_integers(x, reducer):
+def as_integers(x: jax.Array, reducer: Reducer) -> tuple[jax.Array, np.ndarray]:
     """16-bit floats as int16 of the same order, and the integer of the identity.
 
     -0 equals +0, and NaN lies beyond the infinity that it has to win against.
@@ -220,190 +222,6 @@ def _from_integers(key, dtype):
 def keep(x: jax.Array) -> jax.Array:
     """The identity; what comes before it is not computed again in what comes after."""
     return per_platform(lambda rule, x: rule.keep(x), x)
-
-
-# --- Selections: every output is one of the elements of its window --------------------
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def select(
-    x: jax.Array, valid: jax.Array | None, window: Window, choose: Callable
-) -> jax.Array:
-    """Pools by selecting an element of every window; differentiable in x, any order.
-
-    `choose` is lax.max, lax.min, or a function `(x, valid, window) -> y` whose values
-    are elements of the windows. `valid` is a mask of x, False where an element takes no
-    part; where it is None all of x takes part and, for max and min only, padding is
-    told apart by itself. The derivative goes to the first valid tap that equals the
-    output (or is NaN).
-    """
-    if choose in (lax.max, lax.min):
-        return reduce(x, window, choose)
-    return choose(x, valid, window)
-
-
-@select.defjvp
-def _select_jvp(window, choose, primals, tangents):
-    x, valid = primals
-    y = select(x, valid, window, choose)
-    code = arg_tap(x, y, valid, window, choose)
-    code = checkpoint_name(code, "pool_index")
-    pick = functools.partial(_pick, window, choose)
-    if (rule := rule_of(x)) is None:
-        pick = functools.partial(per_platform, pick)
-    else:
-        # Only native derivatives look at x: elsewhere a byte per output is kept.
-        x, pick = (x if rule.native else None), functools.partial(pick, rule)
-    # Recomputed in the backward, which would otherwise keep the masks of all taps.
-    return y, jax.checkpoint(pick, prevent_cse=False)(x, code, tangents[0])
-
-
-def code_dtype(taps: int) -> Any:
-    """Smallest dtype that numbers the taps of a window."""
-    return np.uint8 if taps <= 256 else np.uint16 if taps <= 65536 else np.int32
-
-
-def arg_tap(
-    x: jax.Array, y: jax.Array, valid: jax.Array | None, window: Window, choose
-) -> jax.Array:
-    """Number of the first valid tap of x that is y, or the first NaN where y is NaN."""
-    x, y = lax.stop_gradient((x, y))
-    return per_platform(functools.partial(_arg_tap, window, choose), x, y, valid)
-
-
-def _arg_tap(window, choose, rule, x, y, valid):
-    separable = choose in (lax.max, lax.min)
-    init = identity(choose, x.dtype) if separable else np.zeros((), x.dtype)
-    if separable and rule.integer_order and is_half(x.dtype):
-        (x, init), (y, _) = _as_integers(x, choose), _as_integers(y, choose)
-    if not separable or window.taps <= rule.gradient_taps:
-        code = _first_match(x, y, valid, window, init)
-    else:
-        code = _first_match_by_axis(rule, x, y, valid, window, init, choose)
-    if separable and valid is None and window.padded:
-        # A window of identities alone also equals its padding: skip that.
-        first = window.first_inside(y.ndim).astype(code.dtype)
-        code = jnp.where(y == init, first, code)
-    return rule.keep(code)
-
-
-def _first_match_by_axis(rule, x, y, valid, window, init, choose):
-    """Rows first, then columns: the first row that holds y, and the first y in it."""
-    code, inner = None, 1
-    narrow = max(rule.axis_taps, rule.narrow_taps)
-    beside = rule._replace(value_taps=rule.axis_taps, narrow_taps=narrow)
-    outermost, *parts = window.split()
-    for one in reversed(parts):
-        best = _extremum(beside, x, init, one, choose)
-        code = rule.keep(_first_match(x, best, valid, one, init, code, inner))
-        x, inner = best, inner * one.taps
-        if valid is not None:
-            valid = window_any(valid, one)
-    return _first_match(x, y, valid, outermost, init, code, inner)
-
-
-def _first_match(x, y, valid, window, init, code=None, inner=1):
-    """First tap of x that equals y; `code` numbers `inner` taps inside each of x."""
-    dtype = code_dtype(window.taps * inner)
-    found = jnp.zeros_like(y, dtype)
-    everyone = [None] * window.taps
-    codes = everyone if code is None else list(taps(pad(code, window, 0), window))
-    valids = (
-        everyone if valid is None else list(taps(pad(valid, window, False), window))
-    )
-    for t, tap in reversed(list(enumerate(taps(pad(x, window, init), window)))):
-        match = (tap == y) | (tap != tap)
-        if valids[t] is not None:
-            match &= valids[t]
-        number = np.asarray(t * inner, dtype)
-        if codes[t] is not None:
-            number = codes[t].astype(dtype) + number
-        found = jnp.where(match, number, found)
-    return found
-
-
-def _pick(window, choose, rule, x, code, tangent):
-    """The taps of a tangent that `code` names: linear, and fast when transposed."""
-    stock = choose in (lax.max, lax.min) and set(window.dilation) == {1}
-    if rule.native and stock:
-        init = identity(choose, x.dtype)
-        pool = functools.partial(
-            _reduce_window, window=window, reducer=choose, init=init
-        )
-        return jax.jvp(pool, (x,), (tangent,))[1]
-    dtype = tangent.dtype
-    if window.overlapping:
-        tangent = widen(tangent)  # gradients of overlapping windows add up
-    separable = choose in (lax.max, lax.min) and window.taps > rule.gradient_taps
-    parts = window.split() if separable else (window,)
-    codes = _codes_per_part(rule, code, parts)
-    for i in reversed(range(len(parts))):
-        tangent = _pick_taps(codes[i], tangent, parts[i])
-        if i > 0:
-            tangent = rule.keep(tangent)
-    return tangent.astype(dtype)
-
-
-def _codes_per_part(rule, code, parts):
-    """Splits row-major tap numbers into one arg-tap per axis.
-
-    The one of an inner axis is needed wherever an outer one may look: at its input's
-    resolution. All windows that look at the same row agree on the tap in it.
-    """
-    codes = []
-    for i, part in enumerate(parts[:-1]):
-        inner = np.asarray(math.prod(p.taps for p in parts[i + 1 :]), code.dtype)
-        here = rule.keep(code // inner)
-        codes.append(here)
-        code = rule.keep(_spread_codes(here, code % inner, part))
-    return [*codes, code]
-
-
-def _hits(code, window):
-    """For each shift: which elements of the blocks `code` points to."""
-    extended = blocks.extend(code, window)
-    for shift, number, real in blocks.shifts(window, code.ndim):
-        hit = blocks.place(extended, shift, window) == number.astype(code.dtype)
-        yield shift, hit if real.all() else hit & real
-
-
-def _pick_taps(code, tangent, window):
-    cut = blocks.to_blocks(tangent, window)
-    zero = np.zeros((), tangent.dtype)
-    parts = ((shift, jnp.where(hit, cut, zero)) for shift, hit in _hits(code, window))
-    return blocks.window_sums(parts, window, tangent.ndim)
-
-
-def _spread_codes(code, inner, window):
-    """`inner`, known per output, at the input elements that `code` points to."""
-    extended = blocks.extend(inner, window)
-    zero = np.zeros((), inner.dtype)
-    parts = (
-        jnp.where(hit, blocks.place(extended, shift, window), zero)
-        for shift, hit in _hits(code, window)
-    )
-    return blocks.from_blocks(functools.reduce(jnp.maximum, parts), window)
-
-
-def flat_index(
-    code: jax.Array, window: Window, valid: jax.Array | None = None
-) -> jax.Array:
-    """Arg-taps as int32 positions in the unpadded pooled axes, flattened row-major.
-
-    -1 where the window has no element.
-    """
-    index, inside, scale = jnp.zeros_like(code, jnp.int32), True, 1
-    rest = code.astype(jnp.int32)
-    for one in reversed(window.split()):
-        tap, rest = rest % one.taps, rest // one.taps
-        start = one.outer(code.ndim, [one.positions(0)[:, 0].astype(np.int32)])
-        position = start + tap * np.int32(one.dilation[0])
-        inside = inside & (position >= 0) & (position < one.input[0])
-        index += position * np.int32(scale)
-        scale *= one.input[0]
-    if valid is not None:
-        inside = inside & window_any(valid, window)
-    return jnp.where(inside, index, np.int32(-1))
 
 
 # --- Masks ----------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from . import _blocks as blocks
-from . import _engine
+from . import _engine, _selection
 from ._check import check_array, check_choice, check_float, check_where
 from ._rank import check_weights, times
 from ._stochastic import check_key
@@ -363,7 +363,7 @@ def _max_and_mean(x, window, valid):
     if valid is not None:
         valid = _engine.spread_mask(valid, window)
         largest = jnp.where(valid, x, _engine.identity(lax.max, x.dtype))
-    largest = _engine.select(largest, valid, window, lax.max)
+    largest = _selection.select(largest, valid, window, lax.max)
     total = _engine.reduce(_engine.without(x, valid), window, lax.add)
     mean = total / _engine.element_count(x, window, valid)
     return _engine.fill_empty(largest, window, valid, 0), mean

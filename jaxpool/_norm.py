@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from . import _engine
+from . import _engine, _selection
 from ._check import check_bool, check_float, check_positive, check_where
 from ._powers import at_least_0, norm
 from ._softmax import softmax_mean
@@ -248,7 +248,7 @@ def lse_pool(
 
 def _norm(magnitude, window, p, exponent, count):
     if isinstance(p, (int, float, np.floating)) and np.isinf(p):
-        return at_least_0(_engine.select(magnitude, None, window, lax.max))
+        return at_least_0(_selection.select(magnitude, None, window, lax.max))
     return norm(magnitude, window, exponent, count)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from . import _engine
+from . import _engine, _selection
 from ._check import check_array, check_choice, check_where
 from ._window import Padding, PerAxis, PoolOptions, Window, make_window
 
@@ -281,7 +281,7 @@ def median_pool(
             elements = _engine.spread_mask(valid, window)
         sides = {"lower": (False,), "upper": (True,), "mean": (False, True)}[even]
         medians = [
-            _engine.select(x, elements, window, functools.partial(_median, side))
+            _selection.select(x, elements, window, functools.partial(_median, side))
             for side in sides
         ]
         if even == "mean":
@@ -297,14 +297,14 @@ def _extremum_pool(x, window, reducer, valid, empty, return_indices):
     if valid is not None:
         valid = _engine.spread_mask(valid, window)
         x = jnp.where(valid, x, _engine.identity(reducer, x.dtype))
-    best = _engine.select(x, valid, window, reducer)
+    best = _selection.select(x, valid, window, reducer)
     y = best
     if valid is not None:
         y = _engine.fill_empty(best, window, valid, empty)
     if not return_indices:
         return y
-    code = _engine.arg_tap(x, best, valid, window, reducer)
-    return y, _engine.flat_index(code, window, valid)
+    code = _selection.arg_tap(x, best, valid, window, reducer)
+    return y, _selection.flat_index(code, window, valid)
 
 
 def _median(upper: bool, x: jax.Array, valid: jax.Array | None, window: Window):

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from . import _engine
+from . import _engine, _selection
 from ._adaptive import adaptive_avg_pool, adaptive_max_pool
 from ._check import (
     check_array,
@@ -272,5 +272,5 @@ def _maxima_by_axis(x, valid, axes, sizes):
 
 def _select(x, valid, window):
     """The maxima of x, and which of them are of an element that takes part."""
-    y = _engine.select(x, valid, window, lax.max)
+    y = _selection.select(x, valid, window, lax.max)
     return y, None if valid is None else _engine.window_any(valid, window)

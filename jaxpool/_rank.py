@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from . import _engine
+from . import _engine, _selection
 from ._check import as_int, broadcasts, check_array, check_float, check_where
 from ._order import _ascending
 from ._window import Padding, PerAxis, Window, make_window
@@ -335,7 +335,7 @@ def _ranks(x, valid, window):
     for each pair, 5x5 takes some 5 times as long to compile.
     """
     tapped, valids = _tapped(lax.stop_gradient(x), valid, window)
-    x, dtype = _engine.keep(jnp.stack(tapped)), _engine.code_dtype(2 * len(tapped))
+    x, dtype = _engine.keep(jnp.stack(tapped)), _selection.code_dtype(2 * len(tapped))
     numbers = np.arange(len(tapped)).reshape(-1, *(1,) * (x.ndim - 1))
     ranks = jnp.zeros(x.shape, dtype)
     if valids is not None:

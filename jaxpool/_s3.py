@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from . import _engine
+from . import _engine, _selection
 from ._check import check_float, check_where, per_axis
 from ._mean import avg_pool
 from ._order import max_pool
@@ -169,9 +169,9 @@ def _keep_some(key, z, axis, s, cell, outputs):
         output=(outputs,),
     )
     code = kept - (np.arange(outputs, dtype=np.int32) * s - low)
-    code = code.astype(_engine.code_dtype(window.taps))
+    code = code.astype(_selection.code_dtype(window.taps))
     code = code.reshape(window.along(z.ndim, (outputs,), 1))
-    return _engine._pick_taps(code, z, window)
+    return _selection.pick_taps(code, z, window)
 
 
 def _draw_kept(key, h, s, cell, outputs):

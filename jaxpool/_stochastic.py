@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from . import _engine
+from . import _engine, _selection
 from ._check import check_choice, check_float, check_where
 from ._mean import avg_pool
 from ._order import max_pool
@@ -273,10 +273,10 @@ def _sampled(x, values, window, valid, key, level):
     u = jax.random.uniform(key, totals[-1].shape, x.dtype)
     threshold = u * totals[-1]
     # The first sum beyond the threshold; a window without weights has none.
-    dtype = _engine.code_dtype(window.taps + 1)
+    dtype = _selection.code_dtype(window.taps + 1)
     passed = ((total <= threshold).astype(dtype) for total in totals)
     code = _engine.keep(functools.reduce(jnp.add, passed))
-    pick = functools.partial(_engine._pick_taps, window=window)
+    pick = functools.partial(_selection.pick_taps, window=window)
     y = jax.checkpoint(pick, prevent_cse=False)(code, values)
     isnan = jnp.isnan(totals[-1])
     return jnp.where(isnan, np.asarray(np.nan, y.dtype), y)

@@ -23,7 +23,7 @@ import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
-from . import _engine
+from . import _engine, _selection
 from ._whole import reduce_extremum
 from ._window import make_window
 
@@ -318,7 +318,7 @@ def _itself(position, inside, x):
 
 def _first(axis, windows, x, y, valid, number):
     """The lowest code and number at which x is y in each window, or NaN where y is."""
-    n, dtype = windows.n, _engine.code_dtype(windows.n + 1)
+    n, dtype = windows.n, _selection.code_dtype(windows.n + 1)
     kind = dtype if number is None else np.int32
     nowhere = np.asarray(n if number is None else np.iinfo(np.int32).max, kind)
     # Of -x: XLA:CPU would keep the taps that y is made of in memory, all of them, if

@@ -28,7 +28,7 @@ from test_window import geometries
 from transforms import QUICK, tie_free
 
 import jaxpool
-from jaxpool import _engine, _lowering
+from jaxpool import _lowering, _selection
 
 EXTREMA = ["max_pool", "min_pool"]
 INTEGERS = ["int32", "uint8", "bool"]
@@ -121,8 +121,8 @@ def test_ties_nan_and_infinity_in_medians():
 
 def test_windows_of_many_taps():
     """Axis by axis; the arg-tap is a byte up to 256 taps, and two above."""
-    assert _engine.code_dtype(256) == np.uint8
-    assert _engine.code_dtype(257) == np.uint16
+    assert _selection.code_dtype(256) == np.uint8
+    assert _selection.code_dtype(257) == np.uint16
     rng = np.random.default_rng(0)
     some = []
     for shape, window, options in [
