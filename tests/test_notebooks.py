@@ -1,6 +1,7 @@
 """Every notebook runs, and is committed with its pictures."""
 
 import pathlib
+import re
 import time
 
 import pytest
@@ -18,6 +19,9 @@ def test_there_are_notebooks():
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_committed_with_pictures(path):
     cells = nbformat.read(path, 4).cells
+    titles = [c.source for c in cells if re.match("#+ ", c.source)]
+    assert cells[0].source.startswith("# ")
+    assert not [title for title in titles[1:] if title.startswith("# ")]
     outputs = [o for cell in cells for o in cell.get("outputs", ())]
     assert not [o for o in outputs if o.output_type == "error"]
     assert [o for o in outputs if "image/png" in o.get("data", {})]
