@@ -1,5 +1,6 @@
 """Adaptive pools: against loops over their windows, and PyTorch for all small sizes."""
 
+import functools
 import itertools
 
 import jax
@@ -198,6 +199,35 @@ def test_nan_wins(name):
         x[rng.random(shape) < 0.1] = np.inf
         inputs.append((x, sizes, {}))
     compare(name, inputs)
+
+
+@pytest.mark.parametrize("name", ["max", "min"])
+def test_16_bit_floats_are_found_where_float32_finds_them(name):
+    # By another comparison, in windows of many elements; float32's is checked above.
+    rng = np.random.default_rng(5)
+    arrays = []
+    for shape, _ in (pairs := [((70, 40, 1), (2, 1)), ((66, 9, 1), (3, 3))]):
+        x = rng.integers(-2, 3, shape).astype(np.float32)
+        x[rng.random(shape) < 0.01] = np.inf if name == "max" else -np.inf
+        x[rng.random(shape) < 0.002] = np.nan
+        arrays.append(x)
+
+    def run(arrays, dtype):
+        for x, (_, sizes) in zip(arrays, pairs, strict=True):
+            pool = functools.partial(POOLS[name], output_shape=sizes)
+            y, pull = jax.vjp(pool, x.astype(dtype))
+            g = (1 + jnp.arange(y.size).reshape(y.shape)).astype(dtype)
+            _, indices = pool(x.astype(dtype), return_indices=True)
+            yield [a.astype(np.float32) for a in (y, pull(g)[0])] + [indices]
+
+    def program(arrays):
+        return [list(run(arrays, d)) for d in (np.float32, np.float16, jnp.bfloat16)]
+
+    with _lowering.force("cpu"):
+        wide, *halves = jax.jit(program, compiler_options=QUICK)(arrays)
+    assert np.isnan(wide[0][0]).any() and np.isinf(wide[1][0]).any()
+    for half in halves:
+        jax.tree.map(np.testing.assert_array_equal, half, wide)
 
 
 def test_nan_and_infinity_stay_in_their_windows():
