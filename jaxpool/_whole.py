@@ -85,15 +85,21 @@ def reduce_extremum(
         return best(x, axes, keepdims=True)
     # XLA:CPU drops NaN from a reduction (jaxlib 0.9.1 to 0.12), but not elementwise. A
     # look for NaN takes four times as long as the maximum, so on an eighth of x only.
-    for _ in range(3):
-        n = x.shape[axes[0]]
-        if isinstance(n, int) and n > 1:
-            half = (n + 1) // 2  # an odd middle element meets itself
-            low = lax.slice_in_dim(x, 0, half, axis=axes[0])
-            x = reducer(low, lax.slice_in_dim(x, n - half, n, axis=axes[0]))
+    x = _to_an_eighth(x, axes[0], reducer)
     isnan = jnp.isnan(x).any(axes, keepdims=True)
     nan = np.asarray(np.nan, x.dtype)
     return jnp.where(isnan, nan, best(x, axes, keepdims=True))
+
+
+def _to_an_eighth(x, axis, reducer):
+    """Reduces an axis to an eighth of its size, elementwise; not a symbolic one."""
+    for _ in range(3):
+        n = x.shape[axis]
+        if isinstance(n, int) and n > 1:
+            half = (n + 1) // 2  # an odd middle element meets itself
+            low = lax.slice_in_dim(x, 0, half, axis=axis)
+            x = reducer(low, lax.slice_in_dim(x, n - half, n, axis=axis))
+    return x
 
 
 def extremum(x, axes, valid, reducer):
@@ -117,7 +123,10 @@ def _select_jvp(axes, reducer, primals, tangents):
     if valid is not None:
         match &= valid
     nowhere = np.asarray(np.iinfo(np.int32).max, np.int32)
-    first = jnp.where(match, number, nowhere).min(axes, keepdims=True)
+    # XLA:CPU writes what it reduces to memory: better an eighth of it, (8, 112, 112, 64)
+    # with gradient 7 against 18 ms (2 cores, jax 0.10.2, 2026-11-27).
+    found = _to_an_eighth(jnp.where(match, number, nowhere), axes[0], lax.min)
+    first = found.min(axes, keepdims=True)
     zero = np.zeros((), y.dtype)
     # Not take_along_axis: the transpose of this is a comparison, not a scatter.
     picked = jnp.where(number == first, tangents[0], zero)
