@@ -5,8 +5,10 @@ counts vanishes. Axis by axis where windows are large and overlap: the norm of a
 follows from those of its rows.
 """
 
+import functools
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -23,15 +25,34 @@ def norm(magnitude, window, p, count: Any = 1):
     state = [magnitude]
     for part in passes(window):
         level = lax.stop_gradient(_engine.reduce(state[0], part, lax.max))
-        level = at_least_0(level)
+        # Kept, or both terms below look at all taps: 3x3/s2 7.7 against 12 ms.
+        level = _engine.keep(at_least_0(level))
         power = _power if len(state) == 1 else _power_times
         outputs = (_scale(level), p)
         total = tap_sum(power, part, (0, 0)[: len(state)], tuple(state), outputs)
         state = [level, _engine.keep(total)]
     level, total = state
     scaled, one = (level > 0) & (level < np.inf), np.ones((), level.dtype)
-    root = _scale(level) * jnp.where(scaled, total / count, one) ** (one / p)
+    root = _scale(level) * _root(jnp.where(scaled, total / count, one), p)
     return jnp.where(scaled, root, level)
+
+
+@jax.custom_jvp
+def _root(u, p):
+    """`u^(1/p)` of positive u; no other power of u for the derivative."""
+    return u ** (np.ones((), u.dtype) / p)
+
+
+@functools.partial(_root.defjvp, symbolic_zeros=True)
+def _root_jvp(primals, tangents):
+    (u, p), (du, dp) = primals, tangents
+    y = _root(u, p)
+    rate = jnp.zeros_like(y)  # of log y = log(u) / p
+    if not _engine.is_zero(du):
+        rate += du / (p * u)
+    if not _engine.is_zero(dp):
+        rate -= jnp.log(u) * dp / (p * p)
+    return y, y * rate
 
 
 def _scale(level):
