@@ -6,7 +6,7 @@ all that a selecting pool keeps for its derivative.
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -73,10 +73,12 @@ def _arg_tap(window, choose, rule, x, y, valid):
     if separable and rule.integer_order and _engine.is_half(x.dtype):
         x, init = _engine.as_integers(x, choose)
         y, _ = _engine.as_integers(y, choose)
-    if not separable or window.taps <= rule.gradient_taps:
-        code = _first_match(x, y, valid, window, init)
+    if not separable:
+        code = _nearest_tap(x, y, valid, window)
+    elif window.taps <= rule.gradient_taps:
+        code = _first_tap(choose, x, valid, window, init)
     else:
-        code = _first_match_by_axis(rule, x, y, valid, window, init, choose)
+        code = _first_tap_by_axis(rule, x, valid, window, init, choose)
     if separable and valid is None and window.padded:
         # A window of identities alone also equals its padding: skip that.
         first = window.first_inside(y.ndim).astype(code.dtype)
@@ -84,40 +86,71 @@ def _arg_tap(window, choose, rule, x, y, valid):
     return rule.keep(code)
 
 
-def _first_match_by_axis(rule, x, y, valid, window, init, choose):
-    """Rows first, then columns: the first row that holds y, and the first y in it."""
+def _first_tap_by_axis(rule, x, valid, window, init, choose):
+    """Rows first, then columns: the first row that is best, and the first tap in it."""
     code, inner = None, 1
     narrow = max(rule.axis_taps, rule.narrow_taps)
     beside = rule._replace(value_taps=rule.axis_taps, narrow_taps=narrow)
     outermost, *parts = window.split()
     for one in reversed(parts):
-        best = _engine.extremum(beside, x, init, one, choose)
-        code = rule.keep(_first_match(x, best, valid, one, init, code, inner))
-        x, inner = best, inner * one.taps
+        found = _first_tap(choose, x, valid, one, init, code, inner)
+        x, code = _engine.extremum(beside, x, init, one, choose), rule.keep(found)
+        inner *= one.taps
         if valid is not None:
             valid = _engine.window_any(valid, one)
-    return _first_match(x, y, valid, outermost, init, code, inner)
+    return _first_tap(choose, x, valid, outermost, init, code, inner)
 
 
-def _first_match(x, y, valid, window, init, code=None, inner=1):
-    """First tap of x that equals y; `code` numbers `inner` taps inside each of x."""
+def _first_tap(reducer, x, valid, window, init, code=None, inner=1):
+    """First extremal tap of x; `code` numbers `inner` taps inside each of x."""
     dtype = code_dtype(window.taps * inner)
-    found = jnp.zeros_like(y, dtype)
-    everyone = [None] * window.taps
+    numbers = [np.asarray(t * inner, dtype) for t in range(window.taps)]
+    if code is not None:
+        codes = _engine.taps(_engine.pad(code, window, 0), window)
+        numbers = [c.astype(dtype) + n for c, n in zip(codes, numbers, strict=True)]
+    taps = _engine.taps(_engine.pad(x, window, init), window)
+    return first(reducer, zip(numbers, taps, _masks(valid, window), strict=True))
 
-    def tapped(x, value):
-        return list(_engine.taps(_engine.pad(x, window, value), window))
 
-    codes = everyone if code is None else tapped(code, 0)
-    valids = everyone if valid is None else tapped(valid, False)
-    for t, tap in reversed(list(enumerate(tapped(x, init)))):
-        match = (tap == y) | (tap != tap)
-        if valids[t] is not None:
-            match &= valids[t]
-        number = np.asarray(t * inner, dtype)
-        if codes[t] is not None:
-            number = codes[t].astype(dtype) + number
-        found = jnp.where(match, number, found)
+def _nearest_tap(x, y, valid, window):
+    """First tap of x that is y: the nearest, if XLA rounds x differently this time."""
+    numbers = np.arange(window.taps, dtype=code_dtype(window.taps))
+
+    def far(tap):
+        same, other = (tap == y) | (tap != tap), np.ones((), tap.dtype)
+        if jnp.issubdtype(tap.dtype, jnp.floating):
+            other = jnp.abs(tap - y)
+            other = jnp.where(other < np.inf, other, np.asarray(np.inf, tap.dtype))
+        return jnp.where(same, np.zeros((), tap.dtype), other)
+
+    taps = map(far, _engine.taps(_engine.pad(x, window, 0), window))
+    return first(lax.min, zip(numbers, taps, _masks(valid, window), strict=True))
+
+
+def _masks(valid, window):
+    if valid is None:
+        return [None] * window.taps
+    return _engine.taps(_engine.pad(valid, window, False), window)
+
+
+def first(reducer: _engine.Reducer, terms: Iterable[tuple[Any, Any, Any]]) -> jax.Array:
+    """Number of the first maximum or minimum, or first NaN, of `(number, x, valid)`.
+
+    `valid` is None where all take part. Elements are compared with one another and not
+    with an extremum known before: XLA may compute x anew for every use, as part of
+    different loops, and round it differently.
+    """
+    best = found = seen = None
+    for number, x, valid in terms:
+        if best is None:
+            best, found, seen = x, lax.full_like(x, 0, number.dtype) + number, valid
+            continue
+        better = x > best if reducer is lax.max else x < best
+        if jnp.issubdtype(x.dtype, jnp.floating):
+            better |= (x != x) & (best == best)
+        if valid is not None:
+            better, seen = valid & (better | ~seen), seen | valid
+        best, found = jnp.where(better, x, best), jnp.where(better, number, found)
     return found
 
 
