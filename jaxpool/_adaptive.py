@@ -358,7 +358,7 @@ def _extremum_pool(x, sizes, reducer, valid, empty, return_indices):
     if not return_indices:
         return y
     index, scale = jnp.zeros_like(y, jnp.int32), 1
-    _, number = search(x, valid, sizes, reducer)
+    _, _, number = search(x, valid, sizes, reducer)
     for axis in reversed(sizes):
         n = x.shape[axis]
         place = lax.broadcasted_iota(jnp.int32, y.shape, y.ndim + axis)

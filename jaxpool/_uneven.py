@@ -24,7 +24,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from . import _engine, _selection
-from ._whole import reduce_extremum
+from ._whole import find_extremum, reduce_extremum
 from ._window import make_window
 
 # Windows of more elements are reduced along an axis of their own: an expression per
@@ -128,19 +128,22 @@ def _reduce(
             before = at
         return functools.reduce(op, terms)
 
-    def spread(x, *sizes):
-        return x.reshape(*x.shape[:here], *sizes, *x.shape[here + 1 :])
-
     ((line, value),) = pairs
     at = value.reshape(o, taps)
     inside = at[:, 1:] != at[:, :-1]
     inside = lax.pad(inside, True, [(0, 0, 0), (1, 0, 0)])
     at, inside = (_along(v, ndim, axis) for v in (at, inside))
-    spreads = (spread(x, o, taps) for x in taken(line, value))
-    terms = term(at, inside, *spreads, *(spread(y, o, 1) for y in outputs))
+    spreads = (_spread(x, axis, o, taps) for x in taken(line, value))
+    terms = term(at, inside, *spreads, *(_spread(y, axis, o, 1) for y in outputs))
     if op is lax.add:
         return terms.sum(here + 1, dtype=terms.dtype)
     return lax.squeeze(reduce_extremum(terms, (here + 1,), op), (here + 1,))
+
+
+def _spread(x: jax.Array, axis: int, *sizes: int) -> jax.Array:
+    """x with one axis as several."""
+    here = x.ndim + axis
+    return x.reshape(*x.shape[:here], *sizes, *x.shape[here + 1 :])
 
 
 def _along(values: Any, ndim: int, axis: int) -> Any:
@@ -283,8 +286,7 @@ def select(x, valid, sizes, reducer):
 @select.defjvp
 def _select_jvp(sizes, reducer, primals, tangents):
     (x, valid), (t, _) = primals, tangents
-    y = _engine.keep(select(x, valid, sizes, reducer))
-    codes, _ = search(lax.stop_gradient(x), valid, dict(sizes), reducer)
+    y, codes, _ = search(lax.stop_gradient(x), valid, dict(sizes), reducer)
     t = _engine.widen(t)
     for code, (axis, o, apart) in zip(
         codes, _passes(x.shape, dict(sizes)), strict=True
@@ -297,7 +299,7 @@ def _select_jvp(sizes, reducer, primals, tangents):
 
 
 def search(x, valid, sizes, reducer):
-    """Where the first maxima are: codes, one array per axis, and a number.
+    """The maxima and where the first are: codes, one array per axis, and a number.
 
     A code is the place of each maximum along its axis, when the axes before are pooled
     already; the number is the place along all axes together, row-major. Rows come
@@ -306,62 +308,74 @@ def search(x, valid, sizes, reducer):
     """
     codes, number = [], None
     for axis, o, _ in _passes(x.shape, sizes):
-        windows = _windows(x.shape[axis], o)
-        y = _engine.keep(_reduce(reducer, _itself, axis, windows, (x,)))
-        code, number = _first(axis, windows, x, y, valid, number)
-        codes.append(checkpoint_name(code, "pool_index"))
+        n = x.shape[axis]
+        windows = _windows(n, o)
+        if number is None:
+            x, number = _first(axis, windows, x, valid, reducer)
+            code = number
+        else:
+            y = _engine.keep(_reduce(reducer, _itself, axis, windows, (x,)))
+            number = _engine.keep(_lowest(axis, windows, x, y, valid, number))
+            x, code = y, number % np.int32(n)
         if valid is not None:
             valid = window_any(valid, {axis: o})
-        x = y
-    return codes, number
+            code = jnp.where(valid, code, np.int32(n))
+        code = _engine.keep(code.astype(_selection.code_dtype(n + 1)))
+        codes.append(checkpoint_name(code, "pool_index"))
+    return _engine.widen(x), codes, number
 
 
 def _itself(position, inside, x):
     return _engine.widen(x)
 
 
-def _first(axis, windows, x, y, valid, number):
-    """The lowest code and number at which x is y in each window, or NaN where y is."""
-    n, dtype = windows.n, _selection.code_dtype(windows.n + 1)
-    # Reductions vectorise in int32, of numbers that XLA counts up itself: the first of
-    # 32 rows 4.2 ms, 8.9 in uint8, 10.7 of positions that lie in an array.
-    many = windows.taps > _LARGEST_UNROLLED
-    kind = np.int32 if many or number is not None else dtype
-    nowhere = np.asarray(n if number is None else np.iinfo(np.int32).max, kind)
-    wide = _engine.widen(x)
-    half = many and wide.dtype != x.dtype
-    if half:
-        # "Equal or NaN" is one comparison if y is no NaN but a number that no 16-bit
-        # float has: 2.9 against 10 ms.
-        y = _engine.keep(jnp.where(jnp.isnan(y), np.float32(1 + 2**-20), y))
-    elif not many:
-        # Of -x: XLA:CPU would keep the taps that y is made of in memory, all of them,
-        # if they were the same (64 -> 13 with gradient 24 against 7 ms).
-        wide, y = -wide, -y
-    inputs = [wide] + [a for a in (valid, number) if a is not None]
+def _first(axis, windows, x, valid, reducer):
+    """The maximum of each window, and the position of the first, or of the first NaN.
 
-    def place(position, inside, x, *rest):
-        *rest, y = rest
-        match = ~((x < y) | (x > y)) if half else (x == y) | (x != x)
+    Neither from the other: XLA may compute x again, and round it differently.
+    """
+    x, ndim, here = _engine.widen(x), x.ndim, x.ndim + axis
+    if windows.taps > _LARGEST_UNROLLED:
+        ((line, value),) = zip(windows.lines, windows.values, strict=True)
+        x = _spread(_take(x, line, value, axis), axis, windows.o, -1)
         if valid is not None:
-            match &= rest[0]
-        if number is not None:
-            position = rest[-1] * np.int32(n) + position
-        elif many:
-            position = lax.broadcasted_iota(kind, x.shape, x.ndim + axis)
-        return jnp.where(match, position.astype(kind), nowhere)
+            valid = _spread(_take(valid, line, value, axis), axis, windows.o, -1)
+        found = find_extremum(x, (axis,), valid, reducer)
+        y, tap = (lax.squeeze(a, (here + 1,)) for a in found)
+        starts, _ = edges(windows.n, windows.o)
+        return y, _engine.keep(tap + _along(starts.astype(np.int32), ndim, axis))
+    y = _engine.keep(_reduce(reducer, _itself, axis, windows, (x,)))
+    # Of the mirrored x: XLA:CPU would keep the taps that y is made of in memory, all of
+    # them, if they were the same (64 -> 13 with gradient 24 against 7 ms).
+    x = -x if jnp.issubdtype(x.dtype, jnp.floating) else ~x
+    opposite = lax.min if reducer is lax.max else lax.max
+    dtype = _selection.code_dtype(windows.n + 1)
+    terms = (
+        (
+            _along(value.astype(dtype), ndim, axis),
+            _take(x, line, value, axis),
+            None if valid is None else _take(valid, line, value, axis),
+        )
+        for line, value in zip(windows.lines, windows.values, strict=True)
+    )
+    return y, _engine.keep(_selection.first(opposite, terms)).astype(jnp.int32)
 
-    found = _reduce(lax.min, place, axis, windows, inputs, (y,))
-    if number is None:
-        if many:
-            starts = _along(edges(n, windows.o)[0].astype(kind), x.ndim, axis)
-            found = _engine.keep(found)
-            found = jnp.where(found == nowhere, found, found + starts)
-        code = _engine.keep(found.astype(dtype))
-        return code, code.astype(jnp.int32)
-    found = _engine.keep(found)
-    code = jnp.where(found == nowhere, np.int32(n), found % np.int32(n))
-    return _engine.keep(code.astype(dtype)), found
+
+def _lowest(axis, windows, x, y, valid, number):
+    """The lowest number of the elements of x, kept in memory, that equal their y."""
+    n = np.int32(windows.n)
+    nowhere = np.asarray(np.iinfo(np.int32).max, np.int32)
+
+    def place(position, inside, x, number, *rest):
+        *valid, y = rest
+        match = (x == y) | (x != x)
+        for only in valid:
+            match &= only
+        return jnp.where(match, number * n + position.astype(np.int32), nowhere)
+
+    # Mirrored, as in `_first`.
+    inputs = (-x, number) if valid is None else (-x, number, valid)
+    return _reduce(lax.min, place, axis, windows, inputs, (-y,))
 
 
 def _pick(axis, windows, code, x):

@@ -6,13 +6,14 @@
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from . import _engine
+from . import _engine, _selection
 
 
 def finish(y, dtype, axes, keepdims, valid, empty):
@@ -85,21 +86,42 @@ def reduce_extremum(
         return best(x, axes, keepdims=True)
     # XLA:CPU drops NaN from a reduction (jaxlib 0.9.1 to 0.12), but not elementwise. A
     # look for NaN takes four times as long as the maximum, so on an eighth of x only.
-    x = _to_an_eighth(x, axes[0], reducer)
+    x = functools.reduce(reducer, _eighths(x, axes[0]))
     isnan = jnp.isnan(x).any(axes, keepdims=True)
     nan = np.asarray(np.nan, x.dtype)
     return jnp.where(isnan, nan, best(x, axes, keepdims=True))
 
 
-def _to_an_eighth(x, axis, reducer):
-    """Reduces an axis to an eighth of its size, elementwise; not a symbolic one."""
-    for _ in range(3):
-        n = x.shape[axis]
-        if isinstance(n, int) and n > 1:
-            half = (n + 1) // 2  # an odd middle element meets itself
-            low = lax.slice_in_dim(x, 0, half, axis=axis)
-            x = reducer(low, lax.slice_in_dim(x, n - half, n, axis=axis))
-    return x
+def find_extremum(
+    x: jax.Array, axes: tuple[int, ...], valid: Any, reducer: _engine.Reducer
+) -> tuple[jax.Array, jax.Array]:
+    """`reduce_extremum`, and the row-major number of the first, or of the first NaN.
+
+    The number is that of some element where nothing is valid.
+    """
+    # XLA:CPU writes what it reduces to memory: better an eighth of it, which takes
+    # (8, 112, 112, 64) with gradient 9 for 18 ms (2 cores, jax 0.10.2, 2026-11-27). The
+    # eighth is kept: equality below must not meet an x that XLA rounds differently.
+    parts = [_eighths(a, axes[0]) for a in (_row_major(x.shape, axes), x)]
+    valids = [None] * len(parts[0]) if valid is None else _eighths(valid, axes[0])
+    number = _engine.keep(_selection.first(reducer, zip(*parts, valids, strict=True)))
+    x = _engine.keep(functools.reduce(reducer, parts[1]))
+    y = _engine.keep(reduce_extremum(x, axes, reducer))
+    match = (x == y) | (x != x)
+    if valid is not None:
+        match &= functools.reduce(jnp.logical_or, valids)
+    nowhere = np.asarray(np.iinfo(np.int32).max, np.int32)
+    return y, jnp.where(match, number, nowhere).min(axes, keepdims=True)
+
+
+def _eighths(x: jax.Array, axis: int) -> list[jax.Array]:
+    """Eight parts of an axis in a row, which may overlap; all of a symbolic one."""
+    n = x.shape[axis]
+    if not isinstance(n, int):
+        return [x]
+    size = -(-n // 8)
+    starts = sorted({min(i * size, n - size) for i in range(8)})
+    return [lax.slice_in_dim(x, i, i + size, axis=axis) for i in starts]
 
 
 def extremum(x, axes, valid, reducer):
@@ -117,19 +139,10 @@ def _select(x, valid, axes, reducer):
 @_select.defjvp
 def _select_jvp(axes, reducer, primals, tangents):
     x, valid = primals
-    y = _select(x, valid, axes, reducer)
-    number = _row_major(x.shape, axes)
-    match = (x == y) | (x != x)
-    if valid is not None:
-        match &= valid
-    nowhere = np.asarray(np.iinfo(np.int32).max, np.int32)
-    # XLA:CPU writes what it reduces to memory: better an eighth of it.
-    # (8, 112, 112, 64) with gradient: 9 for 18 ms (2 cores, jax 0.10.2, 2026-11-27).
-    found = _to_an_eighth(jnp.where(match, number, nowhere), axes[0], lax.min)
-    first = found.min(axes, keepdims=True)
+    y, first = find_extremum(lax.stop_gradient(x), axes, valid, reducer)
     zero = np.zeros((), y.dtype)
     # Not take_along_axis: the transpose of this is a comparison, not a scatter.
-    picked = jnp.where(number == first, tangents[0], zero)
+    picked = jnp.where(_row_major(x.shape, axes) == first, tangents[0], zero)
     return y, picked.sum(axes, keepdims=True)
 
 
