@@ -96,6 +96,9 @@ def _reduce(window: Window, reducer: Reducer, rule: Rule, x: jax.Array) -> jax.A
     init = identity(reducer, x.dtype)
     if rule.native:
         return reduce_window(x, window, reducer, init)
+    one_axis = len(window.axes) == 1 and window.overlapping
+    if rule.native_axis and one_axis and x.dtype.itemsize == 4:
+        return reduce_window(x, window, reducer, init)
     if rule.integer_order and is_half(x.dtype):
         y = extremum(rule, *as_integers(x, reducer), window, reducer)
         return _from_integers(y, x.dtype)

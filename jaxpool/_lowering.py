@@ -23,6 +23,9 @@ class Rule(NamedTuple):
 
     # Stock `reduce_window` and its own derivatives, everywhere.
     native: bool
+    # The same for the maximum of windows that overlap along one axis: 3/s2 SAME of
+    # (16, 4096, 128) 3.3, by taps 12 (2026-11-27).
+    native_axis: bool
     # Materialises its argument: keeps the passes before and after it apart.
     keep: Callable[[jax.Array], jax.Array]
     # Largest window whose maximum is one expression over its taps; larger ones go axis
@@ -66,13 +69,15 @@ def _keep_cpu(x: jax.Array) -> jax.Array:
 
 
 RULES: dict[str, Rule] = {
-    "tpu": Rule(True, lambda x: x, 0, 0, 0, 0, 0, False, True),
-    "cpu": Rule(False, _keep_cpu, 9, 32, 32, 9, 8, True, True),
+    "tpu": Rule(True, True, lambda x: x, 0, 0, 0, 0, 0, False, True),
+    "cpu": Rule(False, True, _keep_cpu, 9, 32, 32, 9, 8, True, True),
     # One kernel may look at 9 taps; more cost it more than another pass over the data.
     # An H200 (jax 0.11.2, 2026-11-26), (64, 80, 80, 128) float32, 5x5/s1: maximum 0.70
     # ms at once, 0.31 by axis; with its gradient 2.79 and 1.61 (stock 1.80). 31x31/s1
     # with its gradient: 13.2 with all taps of an axis beside the arg-tap, else 17.0.
-    "default": Rule(False, lax.optimization_barrier, 9, 9, 9, 32, 0, False, False),
+    "default": Rule(
+        False, False, lax.optimization_barrier, 9, 9, 9, 32, 0, False, False
+    ),
 }
 
 _forced: list[Rule] = []

@@ -22,7 +22,7 @@ from ._check import (
     check_integers,
     check_where,
 )
-from ._engine import widen, without
+from ._engine import keep, widen, without
 
 
 def segment_sum_pool(
@@ -257,7 +257,7 @@ class _Segments(NamedTuple):
         """The largest, taken from the first node that has it."""
         if not x.shape[0]:
             return jnp.zeros((self.number, *x.shape[1:]), x.dtype)
-        fixed = lax.stop_gradient(x)
+        fixed = keep(lax.stop_gradient(x))  # XLA might round it differently below
         largest = jax.ops.segment_max(fixed, self.ids, self.number + 1)
         match = fixed == largest.at[self.ids].get(mode="promise_in_bounds")
         if jnp.issubdtype(x.dtype, jnp.floating):

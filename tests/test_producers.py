@@ -35,6 +35,9 @@ POOLS = {
     "adaptive_max_pool 7x7": lambda x: jaxpool.adaptive_max_pool(x, (7, 7)),
     "adaptive_max_pool 1x4": lambda x: jaxpool.adaptive_max_pool(x, (1, 4)),
     "global_max_pool": jaxpool.global_max_pool,
+    "segment_max_pool": lambda x: jaxpool.segment_max_pool(
+        x.reshape(-1, 16), np.arange(1152) // 50, num_segments=24
+    ),
 }
 
 
