@@ -31,15 +31,19 @@ def filled(text: str) -> str:
 def _table(results, direction, pattern):
     """Lines of markdown: a row per case, both dtypes in a cell."""
     cases: dict[str, dict] = {}
+    memory: dict[str, list] = {}
     for row in results["rows"]:
         case, dtype, towards = row["case"].rsplit(" ", 2)
         if towards == direction and re.search(pattern, case):
             cases.setdefault(case, {})[dtype] = row["seconds"]
+            memory.setdefault(case, []).append(row.get("temporaries"))
     every = [seconds for of in cases.values() for seconds in of.values()]
     peers = dict.fromkeys(peer for seconds in every for peer in seconds)
     del peers["ours"]
     dtypes = list(dict.fromkeys(dtype for of in cases.values() for dtype in of))
     head = [" / ".join(dtypes), "ours, ms", *(NAMES.get(p, p) for p in peers)]
+    planned = list(results["rows"][0].get("temporaries", ()))
+    head += [f"temporaries per input byte, {NAMES.get(p, p)}" for p in planned]
     means = ["geometric mean", ""]
     for peer in peers:
         ratios = [s[peer] / s["ours"] for s in every if peer in s]
@@ -53,8 +57,10 @@ def _table(results, direction, pattern):
         for peer in peers:
             ratios = [s[peer] / s["ours"] for s in of.values() if peer in s]
             cells.append(" / ".join(map(_digits, ratios)))
+        for name in planned:
+            cells.append(" / ".join(_digits(t[name]) for t in memory[case]))
         yield _row(cells)
-    yield _row(means)
+    yield _row(means + [""] * len(planned))
     yield ""
     about = (results.get(k) for k in ("device", "cores", "jax", "torch", "date"))
     device, cores, jax, torch, date = about

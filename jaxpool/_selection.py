@@ -140,11 +140,10 @@ def first(reducer: _engine.Reducer, terms: Iterable[tuple[Any, Any, Any]]) -> ja
     with an extremum known before: XLA may compute x anew for every use, as part of
     different loops, and round it differently.
     """
-    best = found = seen = None
+    terms = iter(terms)
+    number, best, seen = next(terms)
+    found = lax.full_like(best, 0, number.dtype) + number
     for number, x, valid in terms:
-        if best is None:
-            best, found, seen = x, lax.full_like(x, 0, number.dtype) + number, valid
-            continue
         better = x > best if reducer is lax.max else x < best
         if jnp.issubdtype(x.dtype, jnp.floating):
             better |= (x != x) & (best == best)

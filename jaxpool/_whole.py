@@ -103,7 +103,9 @@ def find_extremum(
     # (8, 112, 112, 64) with gradient 9 for 18 ms (2 cores, jax 0.10.2, 2026-11-27). The
     # eighth is kept: equality below must not meet an x that XLA rounds differently.
     parts = [_eighths(a, axes[0]) for a in (_row_major(x.shape, axes), x)]
-    valids = [None] * len(parts[0]) if valid is None else _eighths(valid, axes[0])
+    valids: list = [None] * len(parts[0])
+    if valid is not None:
+        valids = _eighths(valid, axes[0])
     number = _engine.keep(_selection.first(reducer, zip(*parts, valids, strict=True)))
     x = _engine.keep(functools.reduce(reducer, parts[1]))
     y = _engine.keep(reduce_extremum(x, axes, reducer))
