@@ -215,7 +215,10 @@ def pick_taps(code: jax.Array, tangent: jax.Array, window: Window) -> jax.Array:
     """The tap of each window that `code` names; its transpose is a fast gradient."""
     cut = blocks.to_blocks(tangent, window)
     zeros = lax.full_like(cut, 0)
-    parts = ((shift, lax.select(hit, cut, zeros)) for shift, hit in _hits(code, window))
+    parts = (
+        (shift, lax.select(jnp.broadcast_to(hit, cut.shape), cut, zeros))
+        for shift, hit in _hits(code, window)
+    )
     return blocks.window_sums(parts, window, tangent.ndim)
 
 

@@ -194,7 +194,7 @@ def test_spectral_transforms_by_fast_transform(monkeypatch):
         dtypes=("float32",),
         eager_grad=False,
         platforms=("cpu", "cuda"),
-        sharded=False,
+        sharded=None,
     )
 
 

@@ -7,9 +7,13 @@ axis and split them in `fn`; for parameters without a batch axis, `vmap_axes=()`
 Compilation is the cost, so what can share a program does, and a check is some seconds:
 one float64 program for all derivatives, one in the dtypes of `dtypes`, one sharded, one
 of the exported function. Each error still names the transformation that caused it.
+
+Tests leave out what another test has checked of the same code. With the variable
+`JAXPOOL_THOROUGH` in the environment nothing is left out (7 minutes on 2 cores).
 """
 
 import contextlib
+import os
 import re
 from collections import OrderedDict
 
@@ -97,10 +101,16 @@ def check_transforms(
       x64: False if fn holds float32 arrays, to check derivatives in float32.
       eager_grad: take the gradient without jit as well.
       no_scatter: refuse a scatter in the gradient, on every platform but the TPU.
-      sharded: batch-sharded jit and shard_map, if there are two devices.
+      sharded: batch-sharded jit and shard_map, if there are two devices; None where XLA
+        gathers the batch (FFTs).
       check_grads: `jax.test_util.check_grads` too (two seconds; the finite differences
         of the float64 program test the same derivatives).
     """
+    if "JAXPOOL_THOROUGH" in os.environ:
+        order, eager_grad, export = max(order, 2), True, True
+        sharded = sharded is not None
+        dtypes = ("float32", "bfloat16", "float16")
+        platforms = ("cpu", "cuda", "tpu")
     x = jnp.asarray(x)
     vmap_axes = tuple(vmap_axes)
     y = _check_values(fn, x, dtypes, grad and eager_grad, rtol, atol)
