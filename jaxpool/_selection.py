@@ -152,7 +152,7 @@ def first(reducer: _engine.Reducer, terms: Iterable[tuple[Any, Any, Any]]) -> ja
     beats = lax.gt if reducer is lax.max else lax.lt
     terms = iter(terms)
     number, best, seen = next(terms)
-    found = jnp.broadcast_to(number, best.shape)
+    found = _filled(number, best)
     for number, x, valid in terms:
         better = beats(x, best)
         if jnp.issubdtype(x.dtype, jnp.floating):
@@ -161,8 +161,17 @@ def first(reducer: _engine.Reducer, terms: Iterable[tuple[Any, Any, Any]]) -> ja
         if valid is not None:
             better, seen = valid & (better | ~seen), seen | valid
         best = lax.select(better, x, best)
-        found = lax.select(better, jnp.broadcast_to(number, best.shape), found)
+        found = lax.select(better, _filled(number, best), found)
     return found
+
+
+def _filled(number, like):
+    """`number` with the shape, and the explicit sharding, of `like`."""
+    if number.shape == like.shape:
+        return number
+    if number.shape:
+        return number + lax.full_like(like, 0, number.dtype)
+    return lax.full_like(like, number, number.dtype)
 
 
 def _pick(window, choose, rule, x, code, tangent):
@@ -206,19 +215,15 @@ def _hits(code, window):
     """For each shift: which elements of the blocks `code` points to."""
     extended = blocks.extend(code, window)
     for shift, number, real in blocks.shifts(window, code.ndim):
-        number = number.astype(code.dtype)
-        both = jnp.broadcast_arrays(blocks.place(extended, shift, window), number)
-        yield shift, lax.eq(*both) if real.all() else lax.eq(*both) & real
+        hit = blocks.place(extended, shift, window) == number.astype(code.dtype)
+        yield shift, hit if real.all() else hit & real
 
 
 def pick_taps(code: jax.Array, tangent: jax.Array, window: Window) -> jax.Array:
     """The tap of each window that `code` names; its transpose is a fast gradient."""
     cut = blocks.to_blocks(tangent, window)
-    zeros = lax.full_like(cut, 0)
-    parts = (
-        (shift, lax.select(jnp.broadcast_to(hit, cut.shape), cut, zeros))
-        for shift, hit in _hits(code, window)
-    )
+    zero = np.zeros((), tangent.dtype)
+    parts = ((shift, jnp.where(hit, cut, zero)) for shift, hit in _hits(code, window))
     return blocks.window_sums(parts, window, tangent.ndim)
 
 
