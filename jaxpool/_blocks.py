@@ -1,22 +1,23 @@
 """Blocks: the transposed view of windows, in which gradients are fast.
 
-Cut each pooled axis into blocks of `stride` elements: position `s * q + r` is element
-`r` of block `q`, and the window of output `o` covers the blocks `o ... o + A - 1`, with
-`A = ceil(ke / s)`. A sum over windows is then a sum over `A` shifts per axis of
-elementwise expressions:
+Cut each pooled axis into blocks of `stride` elements, from the first element on:
+position `s * q + r` is element `r` of block `q`. The window of output `o` begins at
+element `e` of block `o - c`, where `e = s * c - lo`, and lies in `A = ceil((e + ke) /
+s)` blocks. A sum over windows is then a sum over `A` shifts per axis of elementwise
+expressions:
 
-    y[o] = sum_a sum_r f(x[o + a, r])        (f is 0 where (a, r) is no tap)
+    y[o] = sum_a sum_r f(x[o - c + a, r])        (f is 0 where (a, r) is no tap)
 
 and its transpose reads, for each input element, only the outputs that cover it: no
 scatter, no interior padding, and every read contiguous.
 
-A blocked array has two axes `(Q, stride)` in place of each pooled axis, with
-`Q = o + A - 1`.
+A blocked array has two axes `(Q, stride)` in place of each pooled axis.
 """
 
 import functools
+import itertools
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,37 +29,58 @@ from ._window import Window
 Shift = tuple[int, ...]
 
 
+class _Cut(NamedTuple):
+    """How an axis is cut."""
+
+    before: int  # positions of block 0 before the first element
+    back: int  # `c`: the first block of output `o` is `o - c`
+    offset: int  # `e`: where in it the window begins
+    per_window: int  # `A`
+    count: int  # `Q`
+
+
 def to_blocks(x: jax.Array, window: Window, value: Any = 0) -> jax.Array:
-    """Cuts each pooled axis into `(Q, stride)`; `value` stands in the padding."""
-    _, blocks = _counts(window)
+    """Cuts each pooled axis into `(Q, stride)`; `value` stands where x ends before."""
+    cuts = _cuts(window)
     config = [
-        (lo, q * s - lo - n, 0)
-        for (lo, _), q, s, n in zip(
-            window.padding, blocks, window.strides, window.input, strict=True
-        )
+        (cut.before, cut.count * s - cut.before - n, 0)
+        for cut, s, n in zip(cuts, window.strides, window.input, strict=True)
     ]
     value = np.asarray(value, x.dtype)
     x = lax.pad(x, value, window.along(x.ndim, config, (0, 0, 0)))
     # Axis by axis, innermost first: with explicit sharding JAX reshapes only one.
-    each = zip(window.axes, blocks, window.strides, strict=True)
-    for i, (axis, *pair) in reversed(list(enumerate(each))):
-        here = x.ndim + axis - (len(blocks) - 1 - i)
-        x = x.reshape(*x.shape[:here], *pair, *x.shape[here + 1 :])
+    each = zip(window.axes, cuts, window.strides, strict=True)
+    for i, (axis, cut, s) in reversed(list(enumerate(each))):
+        here = x.ndim + axis - (len(cuts) - 1 - i)
+        x = x.reshape(*x.shape[:here], cut.count, s, *x.shape[here + 1 :])
     return x
 
 
 def from_blocks(x: jax.Array, window: Window) -> jax.Array:
-    """The transpose of `to_blocks`: joins the blocks and drops the padding."""
-    _, blocks = _counts(window)
-    ndim = x.ndim - len(blocks)
+    """The transpose of `to_blocks`: joins the blocks."""
+    cuts = _cuts(window)
+    ndim = x.ndim - len(cuts)
     config = []
-    for axis, (lo, _), q, s, n in zip(
-        window.axes, window.padding, blocks, window.strides, window.input, strict=True
+    for axis, cut, s, n in zip(
+        window.axes, cuts, window.strides, window.input, strict=True
     ):
         here = ndim + axis  # the axes before are joined already
-        x = x.reshape(*x.shape[:here], q * s, *x.shape[here + 2 :])
-        config.append((-lo, n + lo - q * s, 0))
+        x = x.reshape(*x.shape[:here], cut.count * s, *x.shape[here + 2 :])
+        config.append((-cut.before, n + cut.before - cut.count * s, 0))
     return lax.pad(x, _zero(x), window.along(ndim, config, (0, 0, 0)))
+
+
+def cut_taps(kernel: jax.Array, window: Window) -> jax.Array:
+    """Cuts the taps of a window, on the pooled axes, into `(A, stride)`, 0 between."""
+    cuts, config = _cuts(window), [(0, 0, 0)] * kernel.ndim
+    pairs = [(n,) for n in kernel.shape]
+    for axis, cut, s, ke, d in zip(
+        window.axes, cuts, window.strides, window.extent, window.dilation, strict=True
+    ):
+        pairs[axis] = (cut.per_window, s)
+        config[axis] = (cut.offset, cut.per_window * s - ke - cut.offset, d - 1)
+    kernel = lax.pad(kernel, _zero(kernel), config)
+    return kernel.reshape(tuple(itertools.chain.from_iterable(pairs)))
 
 
 def shifts(window: Window, ndim: int) -> Iterator[tuple[Shift, np.ndarray, np.ndarray]]:
@@ -66,15 +88,16 @@ def shifts(window: Window, ndim: int) -> Iterator[tuple[Shift, np.ndarray, np.nd
 
     Numbers and mask broadcast over blocked arrays of `ndim + len(shift)` axes.
     """
-    per_window, _ = _counts(window)
-    for shift in np.ndindex(*per_window):
+    cuts = _cuts(window)
+    for shift in np.ndindex(*(cut.per_window for cut in cuts)):
         number, real = np.zeros((), np.int64), np.ones((), bool)
         for i, a in enumerate(shift):
             position = np.arange(window.strides[i]) + a * window.strides[i]
-            tap, rest = np.divmod(position, window.dilation[i])
+            tap, rest = np.divmod(position - cuts[i].offset, window.dilation[i])
             shape = [1] * (ndim + len(shift))
             shape[_inner_axes(ndim, window)[i]] = -1
-            real = real & ((rest == 0) & (tap < window.size[i])).reshape(shape)
+            is_tap = (rest == 0) & (tap >= 0) & (tap < window.size[i])
+            real = real & is_tap.reshape(shape)
             number = number * window.size[i] + tap.reshape(shape)
         if real.any():
             yield shift, number, real
@@ -83,9 +106,10 @@ def shifts(window: Window, ndim: int) -> Iterator[tuple[Shift, np.ndarray, np.nd
 def occupied(shift: Shift, window: Window, ndim: int) -> np.ndarray:
     """Which blocks lie at `shift` in the window of some output."""
     mask = np.ones((), bool)
-    _, blocks = _counts(window)
-    for i, (a, q, o) in enumerate(zip(shift, blocks, window.output, strict=True)):
-        index = np.arange(q) - a
+    for i, (a, cut, o) in enumerate(
+        zip(shift, _cuts(window), window.output, strict=True)
+    ):
+        index = np.arange(cut.count) + cut.back - a
         shape = [1] * (ndim + len(shift))
         shape[_inner_axes(ndim, window)[i] - 1] = -1
         mask = mask & ((index >= 0) & (index < o)).reshape(shape)
@@ -98,10 +122,11 @@ def extend(y: jax.Array, window: Window, value: Any = 0) -> jax.Array:
     One pad and many slices: a pad per shift made the backward 10 times slower on CPU
     (3x3/s2 of (8, 112, 112, 64): 40 against 3.9 ms).
     """
-    per_window, _ = _counts(window)
     config = [
-        (0, 0, 0) if y.shape[axis] == 1 < o else (a - 1, a - 1, 0)
-        for axis, a, o in zip(window.axes, per_window, window.output, strict=True)
+        (0, 0, 0) if y.shape[axis] == 1 < o else (*margins, 0)
+        for axis, margins, o in zip(
+            window.axes, _margins(window), window.output, strict=True
+        )
     ]
     value = np.asarray(value, y.dtype)
     return lax.pad(y, value, window.along(y.ndim, config, (0, 0, 0)))
@@ -109,10 +134,10 @@ def extend(y: jax.Array, window: Window, value: Any = 0) -> jax.Array:
 
 def place(extended: jax.Array, shift: Shift, window: Window) -> jax.Array:
     """Lays an extended output over the block at `shift` of each of its windows."""
-    for axis, b, a, q in zip(window.axes, shift, *_counts(window), strict=True):
+    for axis, a, cut in zip(window.axes, shift, _cuts(window), strict=True):
         if extended.shape[axis] != 1:
-            start = a - 1 - b
-            extended = lax.slice_in_dim(extended, start, start + q, axis=axis)
+            start = cut.per_window - 1 - a
+            extended = lax.slice_in_dim(extended, start, start + cut.count, axis=axis)
     return jnp.expand_dims(extended, _inner_axes(extended.ndim, window))
 
 
@@ -120,15 +145,17 @@ def window_sums(
     parts: Iterable[tuple[Shift, jax.Array]], window: Window, ndim: int
 ) -> jax.Array:
     """Sums `(shift, blocks)` per window: the transpose of `extend` and `place`."""
-    per_window, _ = _counts(window)
+    cuts = _cuts(window)
 
     def extended(shift, part):
-        config = [(a - 1 - b, b, 0) for a, b in zip(per_window, shift, strict=True)]
+        config = [
+            (cut.per_window - 1 - a, a, 0) for a, cut in zip(shift, cuts, strict=True)
+        ]
         part = part.sum(_inner_axes(ndim, window))
         return lax.pad(part, _zero(part), window.along(ndim, config, (0, 0, 0)))
 
     total = functools.reduce(jnp.add, (extended(*part) for part in parts))
-    config = [(1 - a, 1 - a, 0) for a in per_window]
+    config = [(-lo, -hi, 0) for lo, hi in _margins(window)]
     return lax.pad(total, _zero(total), window.along(ndim, config, (0, 0, 0)))
 
 
@@ -136,13 +163,36 @@ def _zero(x):
     return np.zeros((), x.dtype)
 
 
-def _counts(window):
-    """Blocks per window, and blocks per axis, `A` and `Q = o + A - 1`."""
-    per_window = [
-        -(-ke // s) for ke, s in zip(window.extent, window.strides, strict=True)
+def _cuts(window):
+    """A `_Cut` per axis.
+
+    Where the windows begin with a block instead of inside of one if that would add a
+    block to them: disjoint ones stay so.
+    """
+    cuts = []
+    for (lo, _), ke, s, n, o in zip(
+        window.padding,
+        window.extent,
+        window.strides,
+        window.input,
+        window.output,
+        strict=True,
+    ):
+        before, back, offset = 0, -(-lo // s), -lo % s
+        if -(-(offset + ke) // s) > -(-ke // s):
+            before, back, offset = lo % s, lo // s, 0
+        per_window = -(-(offset + ke) // s)
+        of_windows, of_input = o - back + per_window - 1, -(-(n + before) // s)
+        cuts.append(_Cut(before, back, offset, per_window, min(of_windows, of_input)))
+    return cuts
+
+
+def _margins(window):
+    """By how much shifts of an output over the blocks reach beyond it, per axis."""
+    return [
+        (cut.per_window - 1 - cut.back, cut.count + cut.back - o)
+        for cut, o in zip(_cuts(window), window.output, strict=True)
     ]
-    blocks = [o + a - 1 for o, a in zip(window.output, per_window, strict=True)]
-    return per_window, blocks
 
 
 def _inner_axes(ndim, window):

@@ -6,7 +6,6 @@ the window's number of taps, `sigma` the logistic function, `x` an input
 `(*batch, *space, channels)`.
 """
 
-import itertools
 from typing import Literal
 
 import jax
@@ -407,15 +406,7 @@ def _dot(weights, x, window):
     kernel = weights.reshape(*window.size, *shape)
     order = [axis for axis in range(-x.ndim, 0) if axis not in window.axes]
     kernel = jnp.moveaxis(kernel, range(kernel.ndim), (*window.axes, *order))
-    config, pairs = [(0, 0, 0)] * x.ndim, [(n,) for n in kernel.shape]
-    for axis, s, ke, d in zip(
-        window.axes, window.strides, window.extent, window.dilation, strict=True
-    ):
-        per_window = -(-ke // s)
-        config[axis] = (0, per_window * s - ke, d - 1)
-        pairs[axis] = (per_window, s)
-    kernel = lax.pad(kernel, np.zeros((), kernel.dtype), config)
-    kernel = kernel.reshape(tuple(itertools.chain.from_iterable(pairs)))
+    kernel = blocks.cut_taps(kernel, window)
     cut, zero = blocks.to_blocks(x, window), np.zeros((), x.dtype)
 
     def part(shift, real):
