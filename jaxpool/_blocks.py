@@ -16,7 +16,7 @@ A blocked array has two axes `(Q, stride)` in place of each pooled axis.
 
 import functools
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -36,14 +36,39 @@ class _Cut(NamedTuple):
     back: int  # `c`: the first block of output `o` is `o - c`
     offset: int  # `e`: where in it the window begins
     per_window: int  # `A`
-    count: int  # `Q`
+    blocks: int  # `Q`
+
+
+def view(
+    x: jax.Array,
+    axes: Sequence[int],
+    starts: Sequence[int],
+    sizes: Sequence[int],
+    strides: Sequence[int],
+    value: Any,
+) -> jax.Array:
+    """`x[start + stride * i]`, `i < size`, along axes; `value` for what is outside x.
+
+    Pads axis by axis as they are given: an axis that is split over devices passes on
+    fewer borders the earlier it comes.
+    """
+    limits, steps, first = list(x.shape), [1] * x.ndim, [0] * x.ndim
+    for axis, start, size, stride in zip(axes, starts, sizes, strides, strict=True):
+        n, stop = x.shape[axis], start + (size - 1) * stride + 1
+        if start < 0 or stop > n:
+            config = [(0, 0, 0)] * x.ndim
+            config[axis] = (-start, stop - n, 0)
+            x = lax.pad(x, value, config)
+            start, stop = 0, stop - start
+        first[axis], limits[axis], steps[axis] = start, stop, stride
+    return lax.slice(x, first, limits, steps)
 
 
 def to_blocks(x: jax.Array, window: Window, value: Any = 0) -> jax.Array:
     """Cuts each pooled axis into `(Q, stride)`; `value` stands where x ends before."""
     cuts = _cuts(window)
     config = [
-        (cut.before, cut.count * s - cut.before - n, 0)
+        (cut.before, cut.blocks * s - cut.before - n, 0)
         for cut, s, n in zip(cuts, window.strides, window.input, strict=True)
     ]
     value = np.asarray(value, x.dtype)
@@ -52,7 +77,7 @@ def to_blocks(x: jax.Array, window: Window, value: Any = 0) -> jax.Array:
     each = zip(window.axes, cuts, window.strides, strict=True)
     for i, (axis, cut, s) in reversed(list(enumerate(each))):
         here = x.ndim + axis - (len(cuts) - 1 - i)
-        x = x.reshape(*x.shape[:here], cut.count, s, *x.shape[here + 1 :])
+        x = x.reshape(*x.shape[:here], cut.blocks, s, *x.shape[here + 1 :])
     return x
 
 
@@ -65,15 +90,15 @@ def from_blocks(x: jax.Array, window: Window) -> jax.Array:
         window.axes, cuts, window.strides, window.input, strict=True
     ):
         here = ndim + axis  # the axes before are joined already
-        x = x.reshape(*x.shape[:here], cut.count * s, *x.shape[here + 2 :])
-        config.append((-cut.before, n + cut.before - cut.count * s, 0))
+        x = x.reshape(*x.shape[:here], cut.blocks * s, *x.shape[here + 2 :])
+        config.append((-cut.before, n + cut.before - cut.blocks * s, 0))
     return lax.pad(x, _zero(x), window.along(ndim, config, (0, 0, 0)))
 
 
 def cut_taps(kernel: jax.Array, window: Window) -> jax.Array:
     """Cuts the taps of a window, on the pooled axes, into `(A, stride)`, 0 between."""
     cuts, config = _cuts(window), [(0, 0, 0)] * kernel.ndim
-    pairs = [(n,) for n in kernel.shape]
+    pairs: list[tuple[int, ...]] = [(n,) for n in kernel.shape]
     for axis, cut, s, ke, d in zip(
         window.axes, cuts, window.strides, window.extent, window.dilation, strict=True
     ):
@@ -109,52 +134,67 @@ def occupied(shift: Shift, window: Window, ndim: int) -> np.ndarray:
     for i, (a, cut, o) in enumerate(
         zip(shift, _cuts(window), window.output, strict=True)
     ):
-        index = np.arange(cut.count) + cut.back - a
+        index = np.arange(cut.blocks) + cut.back - a
         shape = [1] * (ndim + len(shift))
         shape[_inner_axes(ndim, window)[i] - 1] = -1
         mask = mask & ((index >= 0) & (index < o)).reshape(shape)
     return mask
 
 
-def extend(y: jax.Array, window: Window, value: Any = 0) -> jax.Array:
-    """Pads an output so that every shift of it is a slice; axes of size 1 broadcast.
+def placing(
+    y: jax.Array, window: Window, value: Any = 0, pads: bool = False
+) -> Callable[[Shift], jax.Array]:
+    """Lays an output over the block at a given shift of each of its windows.
 
-    One pad and many slices: a pad per shift made the backward 10 times slower on CPU
-    (3x3/s2 of (8, 112, 112, 64): 40 against 3.9 ms).
+    `value` stands where there is no output; axes of size 1 broadcast. Slices of one
+    padded array, or with `pads` each a pad of its own: see `Rule.pads`.
     """
-    config = [
-        (0, 0, 0) if y.shape[axis] == 1 < o else (*margins, 0)
-        for axis, margins, o in zip(
-            window.axes, _margins(window), window.output, strict=True
-        )
-    ]
     value = np.asarray(value, y.dtype)
-    return lax.pad(y, value, window.along(y.ndim, config, (0, 0, 0)))
+    ranges = []  # per axis: the first index for a shift of 0, and the count
+    config = [(0, 0, 0)] * y.ndim
+    for axis, cut, o, margins in zip(
+        window.axes, _cuts(window), window.output, _margins(window), strict=True
+    ):
+        spread = y.shape[axis] == 1 < o
+        if not spread and not pads:
+            config[axis] = (*margins, 0)
+        first = cut.back if pads else cut.per_window - 1
+        ranges.append((0, 1, 0) if spread else (first, cut.blocks, 1))
+    y = lax.pad(y, value, config)
 
+    def at(shift: Shift) -> jax.Array:
+        each = zip(shift, ranges, strict=True)
+        starts = [first - step * a for a, (first, _, step) in each]
+        sizes = [count for _, count, _ in ranges]
+        laid = view(y, window.axes, starts, sizes, (1,) * len(sizes), value)
+        return jnp.expand_dims(laid, _inner_axes(laid.ndim, window))
 
-def place(extended: jax.Array, shift: Shift, window: Window) -> jax.Array:
-    """Lays an extended output over the block at `shift` of each of its windows."""
-    for axis, a, cut in zip(window.axes, shift, _cuts(window), strict=True):
-        if extended.shape[axis] != 1:
-            start = cut.per_window - 1 - a
-            extended = lax.slice_in_dim(extended, start, start + cut.count, axis=axis)
-    return jnp.expand_dims(extended, _inner_axes(extended.ndim, window))
+    return at
 
 
 def window_sums(
-    parts: Iterable[tuple[Shift, jax.Array]], window: Window, ndim: int
+    parts: Iterable[tuple[Shift, jax.Array]],
+    window: Window,
+    ndim: int,
+    pads: bool = False,
 ) -> jax.Array:
-    """Sums `(shift, blocks)` per window: the transpose of `extend` and `place`."""
-    cuts = _cuts(window)
+    """Sums `(shift, blocks)` per window: the transpose of `placing`."""
+    cuts, steps = _cuts(window), (1,) * len(window.axes)
 
-    def extended(shift, part):
-        config = [
-            (cut.per_window - 1 - a, a, 0) for a, cut in zip(shift, cuts, strict=True)
-        ]
+    def of_windows(shift, part):
         part = part.sum(_inner_axes(ndim, window))
+        if pads:  # innermost first, so that the transpose is outermost first
+            starts = [a - cut.back for a, cut in zip(shift, cuts, strict=True)]
+            reverse = slice(None, None, -1)
+            order = window.axes[reverse], starts[reverse], window.output[reverse]
+            return view(part, *order, steps, _zero(part))
+        each = zip(shift, cuts, strict=True)
+        config = [(cut.per_window - 1 - a, a, 0) for a, cut in each]
         return lax.pad(part, _zero(part), window.along(ndim, config, (0, 0, 0)))
 
-    total = functools.reduce(jnp.add, (extended(*part) for part in parts))
+    total = functools.reduce(jnp.add, (of_windows(*part) for part in parts))
+    if pads:
+        return total
     config = [(-lo, -hi, 0) for lo, hi in _margins(window)]
     return lax.pad(total, _zero(total), window.along(ndim, config, (0, 0, 0)))
 
@@ -190,7 +230,7 @@ def _cuts(window):
 def _margins(window):
     """By how much shifts of an output over the blocks reach beyond it, per axis."""
     return [
-        (cut.per_window - 1 - cut.back, cut.count + cut.back - o)
+        (cut.per_window - 1 - cut.back, cut.blocks + cut.back - o)
         for cut, o in zip(_cuts(window), window.output, strict=True)
     ]
 

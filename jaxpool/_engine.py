@@ -47,30 +47,23 @@ def widen(x: jax.Array) -> jax.Array:
     return x.astype(jnp.float32) if is_half(x.dtype) else x
 
 
-def pad(x: jax.Array, window: Window, value: Any) -> jax.Array:
-    """Pads (or crops) the pooled axes so that the windows fit exactly."""
-    config = [(lo, hi, 0) for lo, hi in window.reach]
+def taps(
+    x: jax.Array, window: Window, value: Any, pads: bool = False
+) -> Iterator[jax.Array]:
+    """The taps of x in row-major order; `value` stands in the padding.
+
+    Slices of one padded array, or with `pads` each a pad of x: see `Rule.pads`.
+    """
     value = np.asarray(value, x.dtype)
-    return lax.pad(x, value, window.along(x.ndim, config, (0, 0, 0)))
-
-
-def taps(x: jax.Array, window: Window) -> Iterator[jax.Array]:
-    """The taps of a padded input, in row-major order."""
+    before = [lo for lo, _ in window.reach]
+    if not pads:
+        config = [(lo, hi, 0) for lo, hi in window.reach]
+        x = lax.pad(x, value, window.along(x.ndim, config, (0, 0, 0)))
+        before = [0] * len(before)
     for offsets in np.ndindex(*window.size):
-        start = [t * d for t, d in zip(offsets, window.dilation, strict=True)]
-        limit = [
-            a + (o - 1) * s + 1
-            for a, o, s in zip(start, window.output, window.strides, strict=True)
-        ]
-        yield lax.slice(
-            x,
-            window.along(x.ndim, start, 0),
-            tuple(
-                n if m is None else m
-                for n, m in zip(x.shape, window.along(x.ndim, limit, None), strict=True)
-            ),
-            window.along(x.ndim, window.strides, 1),
-        )
+        each = zip(offsets, window.dilation, before, strict=True)
+        starts = [t * d - lo for t, d, lo in each]
+        yield blocks.view(x, window.axes, starts, window.output, window.strides, value)
 
 
 def is_zero(tangent: Any) -> bool:
@@ -134,7 +127,7 @@ def _sum(rule, x, window):
         return reduce_window(x, window, lax.add, zero)
     for one in reversed(window.split()):
         if one.taps == 1:
-            (x,) = taps(pad(x, one, zero), one)
+            (x,) = taps(x, one, zero)
         else:
             x = reduce_window(x, one, lax.add, zero)
     return x
@@ -159,7 +152,7 @@ def _disjoint_sum(x, window, rule):
 
 def _sum_of_taps(x, window, rule):
     """Sums of taps in expressions of at most `rule.sum_taps` taps."""
-    every = [widen(tap) for tap in taps(pad(x, window, 0), window)]
+    every = [widen(tap) for tap in taps(x, window, 0)]
     few = rule.sum_taps
     groups = (every[i : i + few] for i in range(0, len(every), few))
     parts = [functools.reduce(jnp.add, group) for group in groups]
@@ -187,7 +180,7 @@ def extremum(
     """Maximum or minimum of every window by the rule; no derivative."""
 
     def of_taps(x, window):
-        return functools.reduce(reducer, taps(pad(x, window, init), window))
+        return functools.reduce(reducer, taps(x, window, init, rule.pads))
 
     narrow = x.dtype.itemsize < 4
     if window.taps <= (rule.narrow_taps if narrow else rule.value_taps):
@@ -243,7 +236,7 @@ def without(x: jax.Array, valid: jax.Array | None) -> jax.Array:
 def window_any(valid: jax.Array, window: Window) -> jax.Array:
     """Whether each window has an element that takes part."""
     for one in reversed(window.split()):
-        valid = functools.reduce(jnp.logical_or, taps(pad(valid, one, False), one))
+        valid = functools.reduce(jnp.logical_or, taps(valid, one, False))
     return valid
 
 

@@ -310,13 +310,12 @@ def _extremum_pool(x, window, reducer, valid, empty, return_indices):
 def _median(upper: bool, x: jax.Array, valid: jax.Array | None, window: Window):
     """Median of every window; elements that take no part are sorted to the end."""
     last = _engine.identity(lax.min, x.dtype)
-    tapped = list(_engine.taps(_engine.pad(x, window, last), window))
+    tapped = list(_engine.taps(x, window, last))
     if valid is None:
         middle = window.taps // 2 if upper else (window.taps - 1) // 2
         y = _ascending(tapped)[middle]
     else:
-        padded = _engine.pad(valid, window, False)
-        valids = list(_engine.taps(padded, window))
+        valids = list(_engine.taps(valid, window, False))
         tapped = [jnp.where(v, t, last) for t, v in zip(tapped, valids, strict=True)]
         count = functools.reduce(jnp.add, (v.astype(jnp.int32) for v in valids))
         middle = count // 2 if upper else (count - 1) // 2

@@ -313,16 +313,16 @@ def _weigh(weights, x, window):
 
 
 def _taps_of(x, window):
-    return list(_engine.taps(_engine.pad(x, window, 0), window))
+    return list(_engine.taps(x, window, 0))
 
 
 def _tapped(x, valid, window):
     """The taps of x, `-inf` for what takes no part, and whether each takes part."""
     lowest = np.asarray(-np.inf, x.dtype)
-    tapped = list(_engine.taps(_engine.pad(x, window, lowest), window))
+    tapped = list(_engine.taps(x, window, lowest))
     if valid is None:
         return tapped, None
-    valids = list(_engine.taps(_engine.pad(valid, window, False), window))
+    valids = list(_engine.taps(valid, window, False))
     pairs = zip(tapped, valids, strict=True)
     return [jnp.where(v, t, lowest) for t, v in pairs], valids
 

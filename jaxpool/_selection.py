@@ -82,9 +82,9 @@ def _arg_tap(window, choose, rule, x, y, valid):
         x, init = _engine.as_integers(x, choose)
         y, _ = _engine.as_integers(y, choose)
     if not separable:
-        code = _nearest_tap(x, y, valid, window)
+        code = _nearest_tap(rule, x, y, valid, window)
     elif window.taps <= rule.gradient_taps:
-        code = _first_tap(choose, x, valid, window, init)
+        code = _first_tap(rule, choose, x, valid, window, init)
     else:
         code = _first_tap_by_axis(rule, x, valid, window, init, choose)
     if separable and valid is None and window.padded:
@@ -101,26 +101,26 @@ def _first_tap_by_axis(rule, x, valid, window, init, choose):
     beside = rule._replace(value_taps=rule.axis_taps, narrow_taps=narrow)
     outermost, *parts = window.split()
     for one in reversed(parts):
-        found = _first_tap(choose, x, valid, one, init, code, inner)
+        found = _first_tap(rule, choose, x, valid, one, init, code, inner)
         x, code = _engine.extremum(beside, x, init, one, choose), rule.keep(found)
         inner *= one.taps
         if valid is not None:
             valid = _engine.window_any(valid, one)
-    return _first_tap(choose, x, valid, outermost, init, code, inner)
+    return _first_tap(rule, choose, x, valid, outermost, init, code, inner)
 
 
-def _first_tap(reducer, x, valid, window, init, code=None, inner=1):
+def _first_tap(rule, reducer, x, valid, window, init, code=None, inner=1):
     """First extremal tap of x; `code` numbers `inner` taps inside each of x."""
     dtype = code_dtype(window.taps * inner)
     numbers = [np.asarray(t * inner, dtype) for t in range(window.taps)]
     if code is not None:
-        codes = _engine.taps(_engine.pad(code, window, 0), window)
+        codes = _engine.taps(code, window, 0, rule.pads)
         numbers = [c.astype(dtype) + n for c, n in zip(codes, numbers, strict=True)]
-    taps = _engine.taps(_engine.pad(x, window, init), window)
-    return first(reducer, zip(numbers, taps, _masks(valid, window), strict=True))
+    taps = _engine.taps(x, window, init, rule.pads)
+    return first(reducer, zip(numbers, taps, _masks(rule, valid, window), strict=True))
 
 
-def _nearest_tap(x, y, valid, window):
+def _nearest_tap(rule, x, y, valid, window):
     """First tap of x that is y: the nearest, if XLA rounds x differently this time."""
     numbers = np.arange(window.taps, dtype=code_dtype(window.taps))
 
@@ -131,14 +131,14 @@ def _nearest_tap(x, y, valid, window):
             other = jnp.where(other < np.inf, other, np.asarray(np.inf, tap.dtype))
         return jnp.where(same, np.zeros((), tap.dtype), other)
 
-    taps = map(far, _engine.taps(_engine.pad(x, window, 0), window))
-    return first(lax.min, zip(numbers, taps, _masks(valid, window), strict=True))
+    taps = map(far, _engine.taps(x, window, 0, rule.pads))
+    return first(lax.min, zip(numbers, taps, _masks(rule, valid, window), strict=True))
 
 
-def _masks(valid, window):
+def _masks(rule, valid, window):
     if valid is None:
         return [None] * window.taps
-    return _engine.taps(_engine.pad(valid, window, False), window)
+    return _engine.taps(valid, window, False, rule.pads)
 
 
 def first(reducer: _engine.Reducer, terms: Iterable[tuple[Any, Any, Any]]) -> jax.Array:
@@ -190,7 +190,7 @@ def _pick(window, choose, rule, x, code, tangent):
     parts = window.split() if separable else (window,)
     codes = _codes_per_part(rule, code, parts)
     for i in reversed(range(len(parts))):
-        tangent = pick_taps(codes[i], tangent, parts[i])
+        tangent = pick_taps(codes[i], tangent, parts[i], rule.pads)
         if i > 0:
             tangent = rule.keep(tangent)
     return tangent.astype(dtype)
@@ -207,34 +207,33 @@ def _codes_per_part(rule, code, parts):
         inner = np.asarray(math.prod(p.taps for p in parts[i + 1 :]), code.dtype)
         here = rule.keep(code // inner)
         codes.append(here)
-        code = rule.keep(_spread_codes(here, code % inner, part))
+        code = rule.keep(_spread_codes(here, code % inner, part, rule.pads))
     return [*codes, code]
 
 
-def _hits(code, window):
+def _hits(code, window, pads):
     """For each shift: which elements of the blocks `code` points to."""
-    extended = blocks.extend(code, window)
+    place = blocks.placing(code, window, pads=pads)
     for shift, number, real in blocks.shifts(window, code.ndim):
-        hit = blocks.place(extended, shift, window) == number.astype(code.dtype)
+        hit = place(shift) == number.astype(code.dtype)
         yield shift, hit if real.all() else hit & real
 
 
-def pick_taps(code: jax.Array, tangent: jax.Array, window: Window) -> jax.Array:
+def pick_taps(
+    code: jax.Array, tangent: jax.Array, window: Window, pads: bool = False
+) -> jax.Array:
     """The tap of each window that `code` names; its transpose is a fast gradient."""
     cut = blocks.to_blocks(tangent, window)
-    zero = np.zeros((), tangent.dtype)
-    parts = ((shift, jnp.where(hit, cut, zero)) for shift, hit in _hits(code, window))
-    return blocks.window_sums(parts, window, tangent.ndim)
+    zero, hits = np.zeros((), tangent.dtype), _hits(code, window, pads)
+    parts = ((shift, jnp.where(hit, cut, zero)) for shift, hit in hits)
+    return blocks.window_sums(parts, window, tangent.ndim, pads)
 
 
-def _spread_codes(code, inner, window):
+def _spread_codes(code, inner, window, pads):
     """`inner`, known per output, at the input elements that `code` points to."""
-    extended = blocks.extend(inner, window)
-    zero = np.zeros((), inner.dtype)
-    parts = (
-        jnp.where(hit, blocks.place(extended, shift, window), zero)
-        for shift, hit in _hits(code, window)
-    )
+    place = blocks.placing(inner, window, pads=pads)
+    zero, hits = np.zeros((), inner.dtype), _hits(code, window, pads)
+    parts = (jnp.where(hit, place(shift), zero) for shift, hit in hits)
     return blocks.from_blocks(functools.reduce(jnp.maximum, parts), window)
 
 

@@ -139,7 +139,7 @@ def _window_sum(term, parts, m, window):
     """`sum term(part, m)` over the parts of every window."""
 
     def tapped(x, fill):
-        return list(_engine.taps(_engine.pad(x, window, fill), window))
+        return list(_engine.taps(x, window, fill))
 
     taps = _map(tapped, parts, _FILLS)
     each = (_map(lambda t, i=i: t[i], taps) for i in range(window.taps))
@@ -156,12 +156,12 @@ def _tangent(window, relative, parts, outputs, dz, dmean):
         if tangent is None:
             return jnp.zeros_like(z)
         # Where there is no output the level is infinite, and the weight 0.
-        extended = [blocks.extend(m, window, np.inf)]
-        extended += [blocks.extend(y, window) for y in outputs]
+        places = [blocks.placing(m, window, np.inf)]
+        places += [blocks.placing(y, window) for y in outputs]
         tangent = blocks.to_blocks(tangent, window)
 
         def at(shift, real):
-            m, *rest = (blocks.place(y, shift, window) for y in extended)
+            m, *rest = (place(shift) for place in places)
             level = here.level
             if not real.all():
                 level = jnp.where(real, level, np.asarray(-np.inf, level.dtype))

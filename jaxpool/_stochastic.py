@@ -284,9 +284,9 @@ def _sampled(x, values, window, valid, key, level):
 
 def _tap_weights(x, window, valid, level):
     if level is not None:
-        tapped = _engine.taps(_engine.pad(x, window, 0), window)
+        tapped = _engine.taps(x, window, 0)
         return [_weight(tap, level) for tap in tapped]
     if valid is None:
         valid = jnp.ones_like(x, bool)
-    tapped = _engine.taps(_engine.pad(valid, window, False), window)
+    tapped = _engine.taps(valid, window, False)
     return [tap.astype(x.dtype) for tap in tapped]

@@ -34,10 +34,8 @@ def tap_sum(
 
 
 def _sum_of_taps(fn, window, fills, inputs, outputs):
-    padded = (
-        _engine.pad(x, window, fill) for x, fill in zip(inputs, fills, strict=True)
-    )
-    every = zip(*(_engine.taps(x, window) for x in padded), strict=True)
+    each = zip(inputs, fills, strict=True)
+    every = zip(*(_engine.taps(x, window, fill) for x, fill in each), strict=True)
     terms = (fn(*tapped, *outputs) for tapped in every)
     return functools.reduce(jnp.add, terms)
 
@@ -86,10 +84,10 @@ def _block_tangent(fn, window, fills, moving, inputs, outputs, tangents):
     ndim = inputs[0].ndim
     cut = [blocks.to_blocks(x, window, f) for x, f in zip(inputs, fills, strict=True)]
     tangents = tuple(blocks.to_blocks(t, window) for t in tangents)
-    extended = [blocks.extend(y, window, 1) for y in outputs]
+    placed_at = [blocks.placing(y, window, 1) for y in outputs]
 
     def at(shift, real):
-        placed = [blocks.place(y, shift, window) for y in extended]
+        placed = [place(shift) for place in placed_at]
         here = cut
         if not (real := real & blocks.occupied(shift, window, ndim)).all():
             here = [

@@ -73,10 +73,11 @@ def collectives(fn, args, sharding):
 WINDOWS = [(2, 2, 0), (3, 1, 1), (3, 2, 1)]
 
 
+@pytest.mark.parametrize("rule", ["tpu", "default"])
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
 @pytest.mark.parametrize("name", ["max", "avg"])
 @jax.numpy_dtype_promotion("standard")  # Flax's average relies on it
-def test_pooled_axes_on_tpu_need_what_stock_needs(name, window):
+def test_rows_on_accelerators_need_what_stock_needs(name, window, rule):
     k, s, p = window
     ours = {"max": jaxpool.max_pool, "avg": jaxpool.avg_pool}[name]
     stock = {"max": linen.max_pool, "avg": linen.avg_pool}[name]
@@ -86,7 +87,7 @@ def test_pooled_axes_on_tpu_need_what_stock_needs(name, window):
     ]
     args = arguments(pools[0], (2, 64, 8, 4))
     split = NamedSharding(mesh_of(("rows",), (8,)), P(None, "rows"))
-    with _lowering.force("tpu"):
+    with _lowering.force(rule):
         found = [
             collectives(fn, args[:count], split)
             for pool in pools
