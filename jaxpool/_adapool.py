@@ -314,7 +314,7 @@ def _ratio_jvp(primals, tangents):
 
 def _near_mean(x, fixed, window, valid, eps):
     """`m + sum w (x - m) / sum w`, with `w = e / (|x - m| + e)`."""
-    elements = jnp.ones(window.along(x.ndim, window.input, 1), bool)
+    elements = _engine.everything(x.ndim, window)
     if valid is not None:
         elements = _engine.spread_mask(valid, window)
     x, fixed = _engine.without(x, valid), _engine.without(fixed, valid)

@@ -134,6 +134,7 @@ def occupied(shift: Shift, window: Window, ndim: int) -> np.ndarray:
     for i, (a, cut, o) in enumerate(
         zip(shift, _cuts(window), window.output, strict=True)
     ):
+        window.check_static(i)
         index = np.arange(cut.blocks) + cut.back - a
         shape = [1] * (ndim + len(shift))
         shape[_inner_axes(ndim, window)[i] - 1] = -1
@@ -155,7 +156,7 @@ def placing(
     for axis, cut, o, margins in zip(
         window.axes, _cuts(window), window.output, _margins(window), strict=True
     ):
-        spread = y.shape[axis] == 1 < o
+        spread = y.shape[axis] == 1 != o
         if not spread and not pads:
             config[axis] = (*margins, 0)
         first = cut.back if pads else cut.per_window - 1

@@ -125,7 +125,7 @@ def _detail(x, window, valid, square, alpha, power, reference, normalize):
     With `c`, weights that round differently in the two sums do no harm.
     """
     if valid is None:
-        valid = jnp.ones(window.along(x.ndim, window.input, 1), bool)
+        valid = _engine.everything(x.ndim, window)
         count = window.counts(x.ndim, False).astype(x.dtype)
     else:
         valid = _engine.spread_mask(valid, window)

@@ -48,7 +48,9 @@ class Rule(NamedTuple):
     # bfloat16, which reduce-window would first copy as float32; 0: reduce-window.
     # (8, 112, 112, 64) 2x2/s2: 1.2 by taps, 2.0 by reduce-window; bfloat16 0.9 and 3.5;
     # (8, 224, 224, 64) 32x32/s32 bfloat16: 5.8 by rows of 8 taps, 8.5 of 4, 42 of 16,
-    # 15 by reduce-window (2026-11-26).
+    # 15 by reduce-window (2026-11-26). Also of an axis of overlapping windows: 3x3/s2
+    # of bfloat16 with its gradient 9.3, 26 by reduce-window; (16, 4096, 128) 3/s2 of
+    # bfloat16 6.7 and 31, of float32 16 and 19 (2026-11-27).
     sum_taps: int
     # Whether 16-bit floats are compared as integers.
     integer_order: bool

@@ -77,6 +77,8 @@ def _arg_tap_jvp(window, choose, primals, _):
 
 def _arg_tap(window, choose, rule, x, y, valid):
     separable = choose in (lax.max, lax.min)
+    if separable and valid is None and window.padded and not window.static:
+        valid = lax.full_like(x, True, bool)  # where padding is, is not known
     init = _engine.identity(choose, x.dtype) if separable else np.zeros((), x.dtype)
     if separable and rule.integer_order and _engine.is_half(x.dtype):
         x, init = _engine.as_integers(x, choose)

@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal, TypedDict
 
+import jax
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -89,7 +90,10 @@ class Window:
     @property
     def padded(self) -> bool:
         """Whether some window reaches outside the input."""
-        return any(lo > 0 or hi > 0 for lo, hi in self.reach)
+        return any(map(self._reaches_outside, self._n))
+
+    def _reaches_outside(self, i: int) -> bool:
+        return any(pad > 0 for pad in self.reach[i])
 
     @property
     def overlapping(self) -> bool:
@@ -98,9 +102,9 @@ class Window:
 
     def split(self) -> tuple["Window", ...]:
         """The same window as one window per axis, outermost axis first."""
+        names = [field.name for field in dataclasses.fields(self)]
         return tuple(
-            Window(*((field[i],) for field in dataclasses.astuple(self)))
-            for i in range(len(self.axes))
+            Window(*((getattr(self, name)[i],) for name in names)) for i in self._n
         )
 
     def along(self, ndim: int, values: Sequence[Any], other: Any) -> tuple[Any, ...]:
@@ -131,8 +135,23 @@ class Window:
 
     def positions(self, i: int) -> np.ndarray:
         """Input position of each (output, tap) of axis i; outside [0, n) in padding."""
+        self.check_static(i)
         start = np.arange(self.output[i]) * self.strides[i] - self.padding[i][0]
         return start[:, None] + np.arange(self.size[i]) * self.dilation[i]
+
+    @property
+    def static(self) -> bool:
+        """Whether all sizes are known; symbolic ones are not."""
+        return all(map(_static, self.input))
+
+    def check_static(self, i: int) -> None:
+        """Raises where the size of axis i has to be known."""
+        if not _static(self.input[i]):
+            raise ValueError(
+                f"`x` must have a static size along axis {self.axes[i]} here, where "
+                f"windows at its edges are told from the others, got the symbolic "
+                f"{self.input[i]}: fix it, pool without padding or leave the gradient"
+            )
 
     def inside(self, i: int) -> np.ndarray:
         """Whether each (output, tap) of axis i is an input element."""
@@ -147,6 +166,11 @@ class Window:
         """
         vectors = []
         for i in self._n:
+            # A stride of 1 has no overhang: all padding was asked for.
+            all_count = include_padding or not self._reaches_outside(i)
+            if all_count and not _static(self.input[i]):
+                vectors.append(np.full(1, self.size[i]))
+                continue
             lo, hi = self.padding[i] if include_padding else (0, 0)
             positions = self.positions(i)
             counted = (positions >= -lo) & (positions < self.input[i] + hi)
@@ -200,14 +224,16 @@ def make_window(
     fields = []
     for i in order:
         n, k, s, d = shape[axes[i]], size[i], strides[i], dilation[i]
-        if s > 1 and not isinstance(n, (int, np.integer)):
+        if s > 1 and not _static(n):
             raise ValueError(
                 f"`x` must have a static size along axis {axes[i]}, which is pooled "
                 f"with stride {s}, got the symbolic {n} in shape {tuple(shape)}"
             )
         lo, hi = _same_padding(n, k, s, d, pads) if isinstance(pads, str) else pads[i]
         o = _output_size(n, d * (k - 1) + 1, s, lo, hi, ceil_mode)
-        if isinstance(o, int) and o < 1:
+        if not _static(n):
+            _check_room(n, o, axes[i])
+        elif o < 1:
             raise ValueError(
                 f"`window_shape` {tuple(size)} with strides {strides}, padding "
                 f"{padding!r} and dilation {dilation} must fit into x with shape "
@@ -335,6 +361,24 @@ def _same_padding(n, k, s, d, name):
     total = max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
     small, large = total // 2, total - total // 2
     return (small, large) if name == "SAME" else (large, small)
+
+
+def _static(n) -> bool:
+    return isinstance(n, (int, np.integer))
+
+
+def _check_room(n, o, axis):
+    """Raises unless a symbolic size is known to hold a window."""
+    try:
+        fits = o >= 1
+    except jax.errors.InconclusiveDimensionOperation:  # true for some sizes
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"`x` must be known to hold a window along axis {axis}, got the symbolic "
+            f"size {n} with {o} outputs: add the constraint '{o} >= 1' to "
+            "`jax.export.symbolic_shape`"
+        )
 
 
 def _output_size(n, ke, s, lo, hi, ceil_mode):

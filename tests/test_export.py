@@ -67,17 +67,46 @@ def test_symbolic_number_of_nodes(name):
     check_same(call, fn, jnp.asarray(tie_free((7, 4))), ids)
 
 
-def test_symbolic_sizes_at_stride_1():
-    def fn(x):
-        return jaxpool.max_pool(x, (3, 3), strides=1, padding="SAME")
+SIZES = "b, h, w, 4"
 
-    shape = jax.export.symbolic_shape("b, h, w, 4")
+
+@pytest.mark.parametrize("name", ["max", "min", "avg", "sum", "median", "soft", "lse"])
+def test_symbolic_sizes_at_stride_1(name):
+    """With the gradient, at edges and without; 5x5 goes axis by axis."""
+
+    def fn(x):
+        pool = getattr(jaxpool, f"{name}_pool")
+        same = pool(x, (3, 3), strides=1, padding="SAME")
+        y, pullback = jax.vjp(lambda x: pool(x, (5, 5), strides=1), x)
+        _, pullback_same = jax.vjp(
+            lambda x: pool(x, (3, 3), strides=1, padding=1), x.astype(jnp.bfloat16)
+        )
+        half = pullback_same(jnp.ones(x.shape, jnp.bfloat16))
+        return same, y, pullback(y * y), half
+
+    shape = jax.export.symbolic_shape(SIZES, constraints=["h >= 5", "w >= 5"])
     call, _ = reloaded(fn, jax.ShapeDtypeStruct(shape, jnp.float32))
     check_same(call, fn, jnp.asarray(tie_free((2, 5, 6, 4))))
 
 
+@pytest.mark.parametrize(
+    "fn, message",
+    [
+        (lambda x: jaxpool.max_pool(x, (3, 3), strides=1), r"constraint 'h - 2 >= 1'"),
+        (
+            jax.grad(lambda x: jaxpool.lp_pool(x, (3,), strides=1, axes=(1,)).sum()),
+            "static",
+        ),
+    ],
+)
+def test_sizes_that_must_be_known(fn, message):
+    shape = jax.export.symbolic_shape(SIZES, constraints=["w >= 3"])
+    with pytest.raises(ValueError, match=message):
+        reloaded(fn, jax.ShapeDtypeStruct(shape, jnp.float32))
+
+
 def test_strides_need_static_sizes():
-    shape = jax.export.symbolic_shape("b, h, w, 4")
+    shape = jax.export.symbolic_shape(SIZES)
     with pytest.raises(ValueError, match="static"):
         reloaded(
             lambda x: jaxpool.max_pool(x, (2, 2)),
