@@ -37,8 +37,8 @@ class Rule(NamedTuple):
     # Largest window whose maximum is one expression over its taps; larger ones go axis
     # by axis. 3x3/s2 SAME with its gradient: 12.7 at once, 24.8 by axis.
     value_taps: int
-    # The same below 4 bytes, where taps vectorise and reduce-window does not: 5x5/s1 of
-    # bfloat16 3.1 by taps, 24.3 by reduce-window and axis.
+    # The same below 4 bytes and for integers, where taps vectorise and reduce-window
+    # does not: 5x5/s1 of bfloat16 3.1 by taps, 24.3 by reduce-window and axis.
     narrow_taps: int
     # The same for the arg-tap and the gradient: 5x5/s1 33 at once, 65 by axis.
     gradient_taps: int
@@ -52,7 +52,9 @@ class Rule(NamedTuple):
     # of bfloat16 with its gradient 9.3, 26 by reduce-window; (16, 4096, 128) 3/s2 of
     # bfloat16 6.7 and 31, of float32 16 and 19 (2026-11-27).
     sum_taps: int
-    # Whether 16-bit floats are compared as integers.
+    # Whether floats are compared as integers: of 16 bits, and of 32 in windows above
+    # `value_taps`. (4, 80, 80, 128) float32 with its gradient, sum of the loops: 5x5/s1
+    # 16, 24 as floats; 31x31/s1 76 and 111 (2026-11-27).
     integer_order: bool
     # Whether scatter-add applies updates in order: the same bits on every run.
     ordered_scatter: bool
@@ -77,7 +79,7 @@ def _keep_cpu(x: jax.Array) -> jax.Array:
 
 
 RULES: dict[str, Rule] = {
-    "tpu": Rule(True, True, lambda x: x, False, 0, 0, 0, 0, 0, False, True),
+    "tpu": Rule(True, True, lambda x: x, False, 0, 0, 9, 0, 0, False, True),
     "cpu": Rule(False, True, _keep_cpu, False, 9, 32, 32, 9, 8, True, True),
     # One kernel may look at 9 taps; more cost it more than another pass over the data.
     # An H200 (jax 0.11.2, 2026-11-26), (64, 80, 80, 128) float32, 5x5/s1: maximum 0.70

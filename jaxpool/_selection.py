@@ -1,11 +1,12 @@
 """Selections on windows: every output is one of the elements of its window.
 
 *Arg-tap.* The number of the tap that an output was taken from: one byte per output, and
-all that a selecting pool keeps for its derivative.
+all that a selecting pool keeps for its derivative. Maxima and minima of large windows
+go axis by axis, innermost first, and keep an arg-tap of each.
 """
 
 import functools
-import math
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,7 +18,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from . import _blocks as blocks
 from . import _engine
-from ._lowering import per_platform, rule_of
+from ._lowering import RULES, Rule, per_platform, rule_of
 from ._window import Window
 
 
@@ -42,8 +43,8 @@ def select(
 def _select_jvp(window, choose, primals, tangents):
     x, valid = primals
     y = select(x, valid, window, choose)
-    code = arg_tap(x, y, valid, window, choose)
-    code = checkpoint_name(code, "pool_index")
+    codes = arg_taps(x, y, valid, window, choose)
+    codes = tuple(checkpoint_name(code, "pool_index") for code in codes)
     pick = functools.partial(_pick, window, choose)
     if (rule := rule_of(x)) is None:
         pick = functools.partial(per_platform, pick)
@@ -51,7 +52,7 @@ def _select_jvp(window, choose, primals, tangents):
         # Only native derivatives look at x: elsewhere a byte per output is kept.
         x, pick = (x if rule.native else None), functools.partial(pick, rule)
     # Recomputed in the backward, which would otherwise keep the masks of all taps.
-    return y, jax.checkpoint(pick, prevent_cse=False)(x, code, tangents[0])
+    return y, jax.checkpoint(pick, prevent_cse=False)(x, codes, tangents[0])
 
 
 def code_dtype(taps: int) -> Any:
@@ -59,67 +60,99 @@ def code_dtype(taps: int) -> Any:
     return np.uint8 if taps <= 256 else np.uint16 if taps <= 65536 else np.int32
 
 
+def _parts(rule: Rule, window: Window, choose: Callable) -> tuple[Window, ...]:
+    """The windows that are searched one after the other, the last one first."""
+    separable = choose in (lax.max, lax.min) and window.taps > rule.gradient_taps
+    return window.split() if separable else (window,)
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4))
-def arg_tap(
+def arg_taps(
     x: jax.Array, y: jax.Array, valid: jax.Array | None, window: Window, choose
-) -> jax.Array:
-    """Number of the first valid tap of x that is y, or the first NaN where y is NaN."""
-    return per_platform(functools.partial(_arg_tap, window, choose), x, y, valid)
+) -> tuple[jax.Array, ...]:
+    """Arg-taps of each part: the first valid tap that is y, or the first NaN.
+
+    That of an inner axis has the input's size along the axes before it: all windows
+    that look at the same row agree on the tap in it. Platforms that search at once
+    leave those blank.
+    """
+    return per_platform(functools.partial(_arg_taps, window, choose), x, y, valid)
 
 
-@arg_tap.defjvp
-def _arg_tap_jvp(window, choose, primals, _):
+@arg_taps.defjvp
+def _arg_taps_jvp(window, choose, primals, _):
     # A rule, for all that there is no derivative: JAX would trace the search once more
     # per platform to find that out.
-    code = arg_tap(*primals, window, choose)
-    return code, np.zeros(code.shape, jax.dtypes.float0)
+    codes = arg_taps(*primals, window, choose)
+    return codes, tuple(np.zeros(code.shape, jax.dtypes.float0) for code in codes)
 
 
-def _arg_tap(window, choose, rule, x, y, valid):
-    separable = choose in (lax.max, lax.min)
-    if separable and valid is None and window.padded and not window.static:
+def _arg_taps(window, choose, rule, x, y, valid):
+    codes = _search(window, choose, rule, x, y, valid)
+    parts = max((_parts(other, window, choose) for other in RULES.values()), key=len)
+    shape, blanks = y.shape, []
+    for before, one in itertools.pairwise(parts):
+        shape = before.resized(shape, before.input)
+        blanks.append(lax.full(shape, 0, code_dtype(one.taps)))
+    return (*codes, *blanks[len(codes) - 1 :])
+
+
+def _search(window, choose, rule, x, y, valid):
+    """An arg-tap of each part."""
+    if choose not in (lax.max, lax.min):
+        return [rule.keep(_nearest_tap(rule, x, y, valid, window))]
+    if valid is None and window.padded and not window.static:
         valid = lax.full_like(x, True, bool)  # where padding is, is not known
-    init = _engine.identity(choose, x.dtype) if separable else np.zeros((), x.dtype)
-    if separable and rule.integer_order and _engine.is_half(x.dtype):
-        x, init = _engine.as_integers(x, choose)
-        y, _ = _engine.as_integers(y, choose)
-    if not separable:
-        code = _nearest_tap(rule, x, y, valid, window)
-    elif window.taps <= rule.gradient_taps:
-        code = _first_tap(rule, choose, x, valid, window, init)
-    else:
-        code = _first_tap_by_axis(rule, x, valid, window, init, choose)
-    if separable and valid is None and window.padded:
+    large = window.taps > rule.value_taps
+    largest, _ = _engine.comparable(rule, y, choose, large)
+    x, init = _engine.comparable(rule, x, choose, large)
+    outermost, *inner = _parts(rule, window, choose)
+    narrow = max(rule.axis_taps, rule.narrow_taps)
+    beside = rule._replace(value_taps=rule.axis_taps, narrow_taps=narrow)
+    codes = []
+    for one in reversed(inner):
+        here = _engine.extremum(beside, x, init, one, choose)
+        codes.append(_first_tap(rule, choose, x, here, valid, one, init))
+        x = here
+        if valid is not None:
+            valid = _engine.window_any(valid, one)
+    codes.append(_first_tap(rule, choose, x, largest, valid, outermost, init))
+    return codes[::-1]
+
+
+def _first_tap(rule, reducer, x, y, valid, window, init):
+    """First tap of x that is the extremum, which y tells from padding."""
+    numbers = np.arange(window.taps, dtype=code_dtype(window.taps))
+    taps = _engine.taps(x, window, init, rule.pads)
+    code = first(reducer, zip(numbers, taps, _masks(rule, valid, window), strict=True))
+    if valid is None and window.padded:
         # A window of identities alone also equals its padding: skip that.
-        first = window.first_inside(y.ndim).astype(code.dtype)
-        code = jnp.where(y == init, first, code)
+        inside = window.first_inside(y.ndim).astype(code.dtype)
+        code = jnp.where(y == init, inside, code)
     return rule.keep(code)
 
 
-def _first_tap_by_axis(rule, x, valid, window, init, choose):
-    """Rows first, then columns: the first row that is best, and the first tap in it."""
-    code, inner = None, 1
-    narrow = max(rule.axis_taps, rule.narrow_taps)
-    beside = rule._replace(value_taps=rule.axis_taps, narrow_taps=narrow)
-    outermost, *parts = window.split()
-    for one in reversed(parts):
-        found = _first_tap(rule, choose, x, valid, one, init, code, inner)
-        x, code = _engine.extremum(beside, x, init, one, choose), rule.keep(found)
+def arg_tap(
+    x: jax.Array, y: jax.Array, valid: jax.Array | None, window: Window, choose
+) -> jax.Array:
+    """Row-major number of the first valid tap of x that is y, or of the first NaN."""
+    codes = arg_taps(x, y, valid, window, choose)
+    return per_platform(functools.partial(_joined, window, choose), x, codes)
+
+
+def _joined(window, choose, rule, _, codes):
+    parts, dtype = _parts(rule, window, choose), code_dtype(window.taps)
+    *outer, code = codes[: len(parts)]
+    code, inner = code.astype(dtype), parts[-1].taps
+    for here, one in zip(outer[::-1], parts[-2::-1], strict=True):
+        named = (
+            jnp.where(here == np.asarray(t, here.dtype), tap, np.zeros((), dtype))
+            for t, tap in enumerate(_engine.taps(code, one, 0, rule.pads))
+        )
+        row = here.astype(dtype) * np.asarray(inner, dtype)
+        code = row + functools.reduce(jnp.maximum, named)
         inner *= one.taps
-        if valid is not None:
-            valid = _engine.window_any(valid, one)
-    return _first_tap(rule, choose, x, valid, outermost, init, code, inner)
-
-
-def _first_tap(rule, reducer, x, valid, window, init, code=None, inner=1):
-    """First extremal tap of x; `code` numbers `inner` taps inside each of x."""
-    dtype = code_dtype(window.taps * inner)
-    numbers = [np.asarray(t * inner, dtype) for t in range(window.taps)]
-    if code is not None:
-        codes = _engine.taps(code, window, 0, rule.pads)
-        numbers = [c.astype(dtype) + n for c, n in zip(codes, numbers, strict=True)]
-    taps = _engine.taps(x, window, init, rule.pads)
-    return first(reducer, zip(numbers, taps, _masks(rule, valid, window), strict=True))
+    return code
 
 
 def _nearest_tap(rule, x, y, valid, window):
@@ -176,8 +209,8 @@ def _filled(number, like):
     return lax.full_like(like, number, number.dtype)
 
 
-def _pick(window, choose, rule, x, code, tangent):
-    """The taps of a tangent that `code` names: linear, and fast when transposed."""
+def _pick(window, choose, rule, x, codes, tangent):
+    """The taps of a tangent that `codes` name: linear, and fast when transposed."""
     stock = choose in (lax.max, lax.min) and set(window.dilation) == {1}
     if rule.native and stock:
         init = _engine.identity(choose, x.dtype)
@@ -188,29 +221,12 @@ def _pick(window, choose, rule, x, code, tangent):
     dtype = tangent.dtype
     if window.overlapping:
         tangent = _engine.widen(tangent)  # gradients of overlapping windows add up
-    separable = choose in (lax.max, lax.min) and window.taps > rule.gradient_taps
-    parts = window.split() if separable else (window,)
-    codes = _codes_per_part(rule, code, parts)
+    parts = _parts(rule, window, choose)
     for i in reversed(range(len(parts))):
         tangent = pick_taps(codes[i], tangent, parts[i], rule.pads)
         if i > 0:
             tangent = rule.keep(tangent)
     return tangent.astype(dtype)
-
-
-def _codes_per_part(rule, code, parts):
-    """Splits row-major tap numbers into one arg-tap per axis.
-
-    The one of an inner axis is needed wherever an outer one may look: at its input's
-    resolution. All windows that look at the same row agree on the tap in it.
-    """
-    codes = []
-    for i, part in enumerate(parts[:-1]):
-        inner = np.asarray(math.prod(p.taps for p in parts[i + 1 :]), code.dtype)
-        here = rule.keep(code // inner)
-        codes.append(here)
-        code = rule.keep(_spread_codes(here, code % inner, part, rule.pads))
-    return [*codes, code]
 
 
 def _hits(code, window, pads):
@@ -229,14 +245,6 @@ def pick_taps(
     zero, hits = np.zeros((), tangent.dtype), _hits(code, window, pads)
     parts = ((shift, jnp.where(hit, cut, zero)) for shift, hit in hits)
     return blocks.window_sums(parts, window, tangent.ndim, pads)
-
-
-def _spread_codes(code, inner, window, pads):
-    """`inner`, known per output, at the input elements that `code` points to."""
-    place = blocks.placing(inner, window, pads=pads)
-    zero, hits = np.zeros((), inner.dtype), _hits(code, window, pads)
-    parts = (jnp.where(hit, place(shift), zero) for shift, hit in hits)
-    return blocks.from_blocks(functools.reduce(jnp.maximum, parts), window)
 
 
 def flat_index(
