@@ -27,6 +27,7 @@ def compiled(fn, shape, dtype, topology):
     from jax.experimental import topologies
 
     os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # no questions to a cloud
+    os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"  # by the workers of pytest-xdist
     found = topologies.get_topology_desc(platform="tpu", topology_name=topology)
     place = jax.sharding.SingleDeviceSharding(found.devices[0])
     x = jax.ShapeDtypeStruct(shape, dtype, sharding=place)
