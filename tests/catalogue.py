@@ -1,8 +1,9 @@
-"""Every public function as a function of one array, for tests that go through all.
+"""Every public function and layer, for tests that go through all.
 
 `CALLS[name]` is a function from a float array of shape `SHAPES.get(name, SHAPE)` to
 arrays. What else a function needs is a constant, with the dtype of the array where it
-is a number.
+is a number. `layer(name, x)` is a Linen layer with what it takes besides x; the layers
+of both systems have the same bodies.
 """
 
 import functools
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxpool
+import jaxpool.linen
 
 SHAPE = (2, 6, 6, 4)
 WINDOW = {"window_shape": (2, 2), "strides": 1, "padding": 1}
@@ -145,6 +147,83 @@ TOKENS += ["topk_pool", "sag_pool"]
 SHAPES = dict.fromkeys(TOKENS, (2, 6, 4)) | {
     name: (6, 4) for name in CALLS if name.startswith("segment_")
 }
+
+
+# What layers must be given, and some are given besides.
+REQUIRED = {
+    **{"window_shape": (2, 2), "output_shape": (4, 3), "kernel_size": (3, 3)},
+    **{"image_shape": (6, 6), "strides": 2, "features": 4, "num_heads": 2},
+    **{"clusters": 2, "k": 2, "num_segments": 4},
+}
+BESIDES = {
+    "AttentionPool": {"num_heads": 2},
+    "FractionalMaxPool": {"output_ratio": 0.6},
+    "MaxUnpool": {"output_shape": (6, 6)},
+    "NetVLAD": {"clusters": 3},
+    "PMA": {"num_heads": 2},
+    "PSRoIAlign": {"output_shape": (2, 2)},
+    "PSRoIPool": {"output_shape": (2, 2)},
+    "S3Pool": {"grid": (2, 2)},
+    "SAGPool": {"ratio": 0.5},
+    "TopKPool": {"k": 3},
+}
+OF_TOKENS = ["AttentionPool", "NetVLAD", "PMA"]
+OF_GRAPHS = ["DiffPool", "MinCutPool", "SAGPool", "StructPool", "TopKPool"]
+LAYERS = [name for name, kind in vars(jaxpool.linen).items() if isinstance(kind, type)]
+
+
+def layer(name: str, x: jax.Array) -> tuple[Any, list[Any]]:
+    """A layer, and its inputs: x, or what can be made of it, and what goes with it."""
+    kind = getattr(jaxpool.linen, name)
+    takes = inspect.signature(kind).parameters
+    needed = {p for p in takes if takes[p].default is inspect.Parameter.empty}
+    options = {p: v for p, v in REQUIRED.items() if p in needed}
+    if "deterministic" in takes:
+        options["deterministic"] = False
+    if "use_running_average" in takes:
+        options["use_running_average"] = False
+    made = kind(**options | BESIDES.get(name, {}))
+    if name in OF_TOKENS:
+        return made, [x[:, 0]]
+    if name in OF_GRAPHS:
+        edges = jnp.asarray(1 - np.eye(6), x.dtype)
+        return made, [x[:, 0], jnp.broadcast_to(edges, (2, 6, 6))]
+    if name.startswith("Segment"):
+        logits = [x[:, 0, 0, :1]] if "Softmax" in name else []
+        return made, [x[:, 0, 0], *logits, np.array([0, 2])]
+    if "RoI" in name:
+        return made, [x[0], BOXES]
+    if name == "LocalImportancePool":
+        return made, [x, x * x]
+    if name == "AdaUnpool":
+        return made, [x[:, ::2, ::2], x]
+    if name == "MaxUnpool":
+        return made, [*jaxpool.max_pool(x, (2, 2), return_indices=True)]
+    return made, [x]
+
+
+def layer_with_gradient(name: str) -> Callable:
+    """Value and gradients to x and the parameters, as in training."""
+
+    def run(x):
+        rngs = {"params": KEY, "pool": KEY, "dropout": KEY}
+
+        def init(x):
+            made, arrays = layer(name, x)
+            return made.init(rngs, *arrays)
+
+        shapes = jax.eval_shape(init, x)
+        variables = jax.tree.map(lambda leaf: like(leaf, *leaf.shape), shapes)
+
+        def call(moved):
+            x, params = moved
+            made, arrays = layer(name, x)
+            given = {**variables, "params": params}
+            return made.apply(given, *arrays, rngs=rngs, mutable=["batch_stats"])[0]
+
+        return gradient(call)((x, variables.get("params", {})))
+
+    return run
 
 
 def public_functions() -> dict[str, Callable]:

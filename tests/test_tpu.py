@@ -1,4 +1,4 @@
-"""Every function through the real compiler of a TPU, without one.
+"""Every function and layer through the real compiler of a TPU, without one.
 
 Runs where libtpu is installed (the extra `tpu-aot`); elsewhere only the catalogue of
 functions is checked. `JAXPOOL_TPU=v5e:2x2,v6e:2x2` names the topologies.
@@ -45,6 +45,29 @@ def test_catalogue_runs_in_16_bits(name):
     run = catalogue.gradient(catalogue.CALLS[name])
     _, dx = jax.eval_shape(run, jax.ShapeDtypeStruct(shape, jnp.bfloat16))
     assert dx.dtype == jnp.bfloat16
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", catalogue.LAYERS)
+@jax.numpy_dtype_promotion("standard")  # Flax's own layers need it
+def test_layers_run_in_16_bits(name):
+    run = catalogue.layer_with_gradient(name)
+    x = jax.ShapeDtypeStruct(catalogue.SHAPE, jnp.bfloat16)
+    _, (dx, _) = jax.eval_shape(run, x)
+    assert dx.dtype == jnp.bfloat16
+
+
+@needs_compiler
+@every_topology
+@pytest.mark.parametrize("name", catalogue.LAYERS)
+@jax.numpy_dtype_promotion("standard")
+def test_layer_and_gradient_compile(name, topology):
+    run = catalogue.layer_with_gradient(name)
+
+    def both(x):
+        return run(x), run(x.astype(jnp.bfloat16))
+
+    assert compiled(both, catalogue.SHAPE, jnp.float32, topology).as_text()
 
 
 @needs_compiler
