@@ -90,10 +90,13 @@ def _arg_taps_jvp(window, choose, primals, _):
 def _arg_taps(window, choose, rule, x, y, valid):
     codes = _search(window, choose, rule, x, y, valid)
     parts = max((_parts(other, window, choose) for other in RULES.values()), key=len)
-    shape, blanks = y.shape, []
+    blank, blanks = lax.full_like(codes[0], 0), []
     for before, one in itertools.pairwise(parts):
-        shape = before.resized(shape, before.input)
-        blanks.append(lax.full(shape, 0, code_dtype(one.taps)))
+        # By a pad, which keeps an explicit sharding.
+        config = [(0, before.input[0] - before.output[0], 0)]
+        config = before.along(blank.ndim, config, (0, 0, 0))
+        blank = lax.pad(blank, np.zeros((), blank.dtype), config)
+        blanks.append(blank.astype(code_dtype(one.taps)))
     return (*codes, *blanks[len(codes) - 1 :])
 
 
