@@ -97,7 +97,7 @@ def _reduce(window: Window, reducer: Reducer, rule: Rule, x: jax.Array) -> jax.A
     if rule.native_axis and one_axis and key is x and x.dtype.itemsize == 4:
         return reduce_window(x, window, reducer, init)
     y = extremum(rule, key, init, window, reducer)
-    return y if key is x else _from_integers(y, x.dtype)
+    return y if key is x else from_integers(y, x.dtype)
 
 
 def reduce_window(
@@ -230,8 +230,9 @@ def extremum(
     def of_taps(x, window):
         return functools.reduce(reducer, taps(x, window, init, rule.pads))
 
-    narrow = x.dtype.itemsize < 4 or jnp.issubdtype(x.dtype, jnp.integer)
-    if window.taps <= (rule.narrow_taps if narrow else rule.value_taps):
+    narrow = x.dtype.itemsize < 4
+    cheap = narrow or jnp.issubdtype(x.dtype, jnp.integer)
+    if window.taps <= (rule.narrow_taps if cheap else rule.value_taps):
         return of_taps(x, window)
     # Reduce-window for 4 bytes and more, where it vectorises, and for overlap: disjoint
     # windows XLA:CPU gives to YNNPACK, which drops NaN (jaxlib 0.9.1 to 0.12).
@@ -270,7 +271,8 @@ def _as_integers(x, reducer):
     return jnp.where(magnitude > infinity, beyond, key), init
 
 
-def _from_integers(key, dtype):
+def from_integers(key: jax.Array, dtype: Any) -> jax.Array:
+    """The floats that `comparable` made integers of."""
     least = np.array(np.iinfo(key.dtype).min, key.dtype)
     bits = jnp.where(key < np.zeros((), key.dtype), ~key | least, key)
     return lax.bitcast_convert_type(bits, dtype)

@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 
 from . import _engine, _selection
+from ._lowering import per_platform
 
 
 def finish(y, dtype, axes, keepdims, valid, empty):
@@ -84,12 +85,24 @@ def reduce_extremum(
     best = jnp.max if reducer is lax.max else jnp.min
     if not jnp.issubdtype(x.dtype, jnp.floating):
         return best(x, axes, keepdims=True)
+    if _engine.is_half(x.dtype):
+        return per_platform(functools.partial(_reduce_half, axes, reducer), x)
     # XLA:CPU drops NaN from a reduction (jaxlib 0.9.1 to 0.12), but not elementwise. A
     # look for NaN takes four times as long as the maximum, so on an eighth of x only.
     x = functools.reduce(reducer, _eighths(x, axes[0]))
     isnan = jnp.isnan(x).any(axes, keepdims=True)
     nan = np.asarray(np.nan, x.dtype)
     return jnp.where(isnan, nan, best(x, axes, keepdims=True))
+
+
+def _reduce_half(axes, reducer, rule, x):
+    """As integers, which hold NaN too: (8, 112, 112, 64) 1.4 ms, as float32 1.8."""
+    if not rule.integer_order:
+        return reduce_extremum(_engine.widen(x), axes, reducer).astype(x.dtype)
+    key, _ = _engine.comparable(rule, x, reducer, large=False)
+    key = functools.reduce(reducer, _eighths(key, axes[0]))
+    best = jnp.max if reducer is lax.max else jnp.min
+    return _engine.from_integers(best(key, axes, keepdims=True), x.dtype)
 
 
 def find_extremum(
@@ -129,7 +142,7 @@ def _eighths(x: jax.Array, axis: int) -> list[jax.Array]:
 def extremum(x, axes, valid, reducer):
     if valid is not None:
         x = jnp.where(valid, x, _engine.identity(reducer, x.dtype))
-    return _select(_engine.widen(x), valid, axes, reducer).astype(x.dtype)
+    return _select(x, valid, axes, reducer)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
@@ -140,12 +153,13 @@ def _select(x, valid, axes, reducer):
 
 @_select.defjvp
 def _select_jvp(axes, reducer, primals, tangents):
-    x, valid = primals
-    y, first = find_extremum(lax.stop_gradient(x), axes, valid, reducer)
-    zero = np.zeros((), y.dtype)
+    (x, valid), tangent = primals, _engine.widen(tangents[0])
+    wide = _engine.widen(lax.stop_gradient(x))
+    y, first = find_extremum(wide, axes, valid, reducer)
+    zero = np.zeros((), tangent.dtype)
     # Not take_along_axis: the transpose of this is a comparison, not a scatter.
-    picked = jnp.where(_row_major(x.shape, axes) == first, tangents[0], zero)
-    return y, picked.sum(axes, keepdims=True)
+    picked = jnp.where(_row_major(x.shape, axes) == first, tangent, zero)
+    return y.astype(x.dtype), picked.sum(axes, keepdims=True).astype(x.dtype)
 
 
 def _row_major(shape, axes):
