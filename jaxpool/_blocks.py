@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -168,7 +167,7 @@ def placing(
         starts = [first - step * a for a, (first, _, step) in each]
         sizes = [count for _, count, _ in ranges]
         laid = view(y, window.axes, starts, sizes, (1,) * len(sizes), value)
-        return jnp.expand_dims(laid, _inner_axes(laid.ndim, window))
+        return lax.expand_dims(laid, _inner_axes(laid.ndim, window))
 
     return at
 
@@ -193,7 +192,7 @@ def window_sums(
         config = [(cut.per_window - 1 - a, a, 0) for a, cut in each]
         return lax.pad(part, _zero(part), window.along(ndim, config, (0, 0, 0)))
 
-    total = functools.reduce(jnp.add, (of_windows(*part) for part in parts))
+    total = functools.reduce(lax.add, (of_windows(*part) for part in parts))
     if pads:
         return total
     config = [(-lo, -hi, 0) for lo, hi in _margins(window)]
