@@ -80,20 +80,6 @@ def to_blocks(x: jax.Array, window: Window, value: Any = 0) -> jax.Array:
     return x
 
 
-def from_blocks(x: jax.Array, window: Window) -> jax.Array:
-    """The transpose of `to_blocks`: joins the blocks."""
-    cuts = _cuts(window)
-    ndim = x.ndim - len(cuts)
-    config = []
-    for axis, cut, s, n in zip(
-        window.axes, cuts, window.strides, window.input, strict=True
-    ):
-        here = ndim + axis  # the axes before are joined already
-        x = x.reshape(*x.shape[:here], cut.blocks * s, *x.shape[here + 2 :])
-        config.append((-cut.before, n + cut.before - cut.blocks * s, 0))
-    return lax.pad(x, _zero(x), window.along(ndim, config, (0, 0, 0)))
-
-
 def cut_taps(kernel: jax.Array, window: Window) -> jax.Array:
     """Cuts the taps of a window, on the pooled axes, into `(A, stride)`, 0 between."""
     cuts, config = _cuts(window), [(0, 0, 0)] * kernel.ndim

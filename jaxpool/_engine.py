@@ -259,7 +259,7 @@ def _as_integers(x, reducer):
 
     -0 equals +0, and NaN lies beyond the infinity that it has to win against.
     """
-    dtype = _integers(x.dtype)
+    dtype = np.dtype(f"int{8 * x.dtype.itemsize}")
     bits = lax.bitcast_convert_type(x, dtype)
     zero, most = np.zeros((), dtype), np.array(np.iinfo(dtype).max, dtype)
     magnitude = bits & most
@@ -276,10 +276,6 @@ def from_integers(key: jax.Array, dtype: Any) -> jax.Array:
     least = np.array(np.iinfo(key.dtype).min, key.dtype)
     bits = jnp.where(key < np.zeros((), key.dtype), ~key | least, key)
     return lax.bitcast_convert_type(bits, dtype)
-
-
-def _integers(dtype):
-    return np.dtype(f"int{8 * jnp.dtype(dtype).itemsize}")
 
 
 def keep(x: jax.Array) -> jax.Array:
@@ -320,7 +316,7 @@ def window_count(valid: jax.Array, window: Window) -> jax.Array:
 
 def element_count(x: jax.Array, window: Window, valid: jax.Array | None) -> jax.Array:
     """Number of elements of each window, at least 1, in x's dtype."""
-    if valid is None and window.padded and not window.static:
+    if valid is None and window.hides_edges:
         valid = everything(x.ndim, window)
     if valid is None:
         count = np.maximum(window.counts(x.ndim, False), 1)
@@ -332,7 +328,7 @@ def fill_empty(
     y: jax.Array, window: Window, valid: jax.Array | None, empty: Any
 ) -> jax.Array:
     """Puts `empty` where a mask leaves nothing of a window, 0 where all is padding."""
-    if valid is None and window.padded and not window.static:
+    if valid is None and window.hides_edges:
         valid, empty = everything(y.ndim, window), 0
     if valid is not None:
         any_valid = window_any(spread_mask(valid, window), window)

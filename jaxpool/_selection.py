@@ -104,7 +104,7 @@ def _search(window, choose, rule, x, y, valid):
     """An arg-tap of each part."""
     if choose not in (lax.max, lax.min):
         return [rule.keep(_nearest_tap(rule, x, y, valid, window))]
-    if valid is None and window.padded and not window.static:
+    if valid is None and window.hides_edges:
         valid = lax.full_like(x, True, bool)  # where padding is, is not known
     large = window.taps > rule.value_taps
     largest, _ = _engine.comparable(rule, y, choose, large)

@@ -144,6 +144,11 @@ class Window:
         """Whether all sizes are known; symbolic ones are not."""
         return all(map(_static, self.input))
 
+    @property
+    def hides_edges(self) -> bool:
+        """Whether windows reach outside an input whose size is not known."""
+        return self.padded and not self.static
+
     def check_static(self, i: int) -> None:
         """Raises where the size of axis i has to be known."""
         if not _static(self.input[i]):
