@@ -97,7 +97,7 @@ def _reduce(window: Window, reducer: Reducer, rule: Rule, x: jax.Array) -> jax.A
     if rule.native_axis and one_axis and key is x and x.dtype.itemsize == 4:
         return reduce_window(x, window, reducer, init)
     y = extremum(rule, key, init, window, reducer)
-    return y if key is x else from_integers(y, x.dtype)
+    return from_comparable(y, x.dtype)
 
 
 def reduce_window(
@@ -271,8 +271,10 @@ def _as_integers(x, reducer):
     return jnp.where(magnitude > infinity, beyond, key), init
 
 
-def from_integers(key: jax.Array, dtype: Any) -> jax.Array:
-    """The floats that `comparable` made integers of."""
+def from_comparable(key: jax.Array, dtype: Any) -> jax.Array:
+    """The elements of `dtype` that `comparable` gave this form."""
+    if key.dtype == dtype:
+        return key
     least = np.array(np.iinfo(key.dtype).min, key.dtype)
     bits = jnp.where(key < np.zeros((), key.dtype), ~key | least, key)
     return lax.bitcast_convert_type(bits, dtype)

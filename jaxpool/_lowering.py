@@ -93,10 +93,14 @@ RULES: dict[str, Rule] = {
 _forced: list[Rule] = []
 
 
-@contextlib.contextmanager
-def force(platform: str) -> Iterator[None]:
+def force(platform: str) -> contextlib.AbstractContextManager[None]:
     """Use the rule of `platform` whatever the device: for tests and benchmarks."""
-    _forced.append(RULES[platform])
+    return _force(RULES[platform])
+
+
+@contextlib.contextmanager
+def _force(rule: Rule) -> Iterator[None]:
+    _forced.append(rule)
     try:
         yield
     finally:
@@ -118,5 +122,10 @@ def per_platform(fn: Callable[..., Any], x: Any, *args: Any) -> Any:
     """`fn(rule, x, *args)` with the rule of the platform that it is lowered for."""
     if (rule := rule_of(x)) is not None:
         return fn(rule, x, *args)
-    rules = {name: functools.partial(fn, rule) for name, rule in RULES.items()}
+
+    def under(rule, *args):
+        with _force(rule):  # decided: also for what `fn` asks in its turn
+            return fn(rule, *args)
+
+    rules = {name: functools.partial(under, rule) for name, rule in RULES.items()}
     return lax.platform_dependent(x, *args, **rules)

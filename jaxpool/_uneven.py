@@ -24,6 +24,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from . import _engine, _selection
+from ._lowering import per_platform
 from ._whole import find_extremum, reduce_extremum
 from ._window import make_window
 
@@ -277,10 +278,15 @@ def select(x, valid, sizes, reducer):
 
     16-bit floats become float32, in which gradients add up.
     """
-    for axis, o, apart in _passes(x.shape, dict(sizes)):
+    return per_platform(functools.partial(_maxima, dict(sizes), reducer), x)
+
+
+def _maxima(sizes, reducer, rule, x):
+    key, _ = _engine.comparable(rule, x, reducer, large=True)
+    for axis, o, apart in _passes(x.shape, sizes):
         windows = _windows(x.shape[axis], o)
-        x = _reduce(reducer, _itself, axis, windows, (apart(x),))
-    return _engine.widen(x)
+        key = _reduce(reducer, _itself, axis, windows, (apart(key),))
+    return _engine.widen(_engine.from_comparable(key, x.dtype))
 
 
 @select.defjvp
@@ -306,7 +312,12 @@ def search(x, valid, sizes, reducer):
     first, since that is faster: among the columns with the largest maximum, the one
     whose number is lowest holds the first in row-major order.
     """
-    codes, number = [], None
+    return per_platform(functools.partial(_search, sizes, reducer), x, valid)
+
+
+def _search(sizes, reducer, rule, x, valid):
+    dtype, codes, number = x.dtype, [], None
+    x, _ = _engine.comparable(rule, x, reducer, large=True)
     for axis, o, _ in _passes(x.shape, sizes):
         n = x.shape[axis]
         windows = _windows(n, o)
@@ -322,11 +333,11 @@ def search(x, valid, sizes, reducer):
             code = jnp.where(valid, code, np.int32(n))
         code = _engine.keep(code.astype(_selection.code_dtype(n + 1)))
         codes.append(checkpoint_name(code, "pool_index"))
-    return _engine.widen(x), codes, number
+    return _engine.widen(_engine.from_comparable(x, dtype)), codes, number
 
 
 def _itself(position, inside, x):
-    return _engine.widen(x)
+    return x
 
 
 def _first(axis, windows, x, valid, reducer):
@@ -334,7 +345,7 @@ def _first(axis, windows, x, valid, reducer):
 
     Neither from the other: XLA may compute x again, and round it differently.
     """
-    x, ndim, here = _engine.widen(x), x.ndim, x.ndim + axis
+    ndim, here = x.ndim, x.ndim + axis
     if windows.taps > _LARGEST_UNROLLED:
         ((line, value),) = zip(windows.lines, windows.values, strict=True)
         x = _spread(_take(x, line, value, axis), axis, windows.o, -1)
@@ -343,11 +354,12 @@ def _first(axis, windows, x, valid, reducer):
         found = find_extremum(x, (axis,), valid, reducer)
         y, tap = (lax.squeeze(a, (here + 1,)) for a in found)
         starts, _ = edges(windows.n, windows.o)
-        return y, _engine.keep(tap + _along(starts.astype(np.int32), ndim, axis))
+        starts = _along(starts.astype(np.int32), ndim, axis)
+        return y, _engine.keep(tap.astype(np.int32) + starts)
     y = _engine.keep(_reduce(reducer, _itself, axis, windows, (x,)))
     # Of the mirrored x: XLA:CPU would keep the taps that y is made of in memory, all of
     # them, if they were the same (64 -> 13 with gradient 24 against 7 ms).
-    x = -x if jnp.issubdtype(x.dtype, jnp.floating) else ~x
+    x = _mirrored(x)
     opposite = lax.min if reducer is lax.max else lax.max
     dtype = _selection.code_dtype(windows.n + 1)
     terms = (
@@ -359,6 +371,10 @@ def _first(axis, windows, x, valid, reducer):
         for line, value in zip(windows.lines, windows.values, strict=True)
     )
     return y, _engine.keep(_selection.first(opposite, terms)).astype(jnp.int32)
+
+
+def _mirrored(x):
+    return -x if jnp.issubdtype(x.dtype, jnp.floating) else ~x
 
 
 def _lowest(axis, windows, x, y, valid, number):
@@ -374,8 +390,8 @@ def _lowest(axis, windows, x, y, valid, number):
         return jnp.where(match, number * n + position.astype(np.int32), nowhere)
 
     # Mirrored, as in `_first`.
-    inputs = (-x, number) if valid is None else (-x, number, valid)
-    return _reduce(lax.min, place, axis, windows, inputs, (-y,))
+    inputs = (_mirrored(x), number) if valid is None else (_mirrored(x), number, valid)
+    return _reduce(lax.min, place, axis, windows, inputs, (_mirrored(y),))
 
 
 def _pick(axis, windows, code, x):
