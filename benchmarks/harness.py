@@ -155,8 +155,8 @@ def torch_contender(fn: Callable, x: jax.Array, backward: bool) -> Contender:
 def limit(fn: Callable, x: jax.Array, backward: bool) -> tuple[Contender, float]:
     """A copy of x, and the bytes that `fn` must move as a multiple of the copy's.
 
-    Those are the input and the output, and with `backward` their cotangents: the time
-    that no implementation can beat.
+    Those are the input and the output, and with `backward` their cotangents. A
+    yardstick: a pool that writes less than it reads can beat the time of the copy.
     """
     y = jax.eval_shape(fn, x)
     must = x.nbytes + y.size * y.dtype.itemsize

@@ -1,4 +1,11 @@
-"""Strictness for every test, and eight CPU devices for the sharding checks."""
+"""Strictness for every test, eight CPU devices for the sharding checks, and a cache.
+
+Compilation is what tests cost: JAX's cache, in `.pytest_cache`, shares programs among
+the workers, with the processes that tests start, and with the next run.
+"""
+
+import os
+import pathlib
 
 import jax
 import numpy as np
@@ -9,6 +16,16 @@ collect_ignore_glob = ["goldens/record_torch*.py"]  # scripts, which need torch
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)  # before the first use of a device
+
+ROOT = pathlib.Path(__file__).parents[1]
+CACHE = {
+    "jax_compilation_cache_dir": str(ROOT / ".pytest_cache" / "jax"),
+    "jax_persistent_cache_min_compile_time_secs": 0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+for option, value in CACHE.items():
+    jax.config.update(option, value)
+    os.environ[option.upper()] = str(value)
 
 
 @pytest.fixture

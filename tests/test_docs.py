@@ -61,6 +61,15 @@ def test_examples_of_scaling_run():
     assert names["y"].sharding.spec[0] == "batch"
 
 
+@pytest.mark.parametrize("system", ["nnx", "linen"])
+def test_models_with_layers_run(system):
+    text = (ROOT / "docs" / "layers" / f"{system}.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    names: dict = {}
+    exec(block, names)
+    assert names["logits"].shape == (4, 10)
+
+
 def test_the_example_of_adding_a_mode_runs(monkeypatch):
     import grid
     import oracles

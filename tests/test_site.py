@@ -35,7 +35,7 @@ def site(tmp_path_factory):
 
 def public_names():
     yield from (f"jaxpool.{name}" for name in catalogue.public_functions())
-    for system in (jaxpool.nnx, jaxpool.linen):
+    for system in (jaxpool, jaxpool.nnx, jaxpool.linen):
         classes = inspect.getmembers(system, inspect.isclass)
         yield from (f"{system.__name__}.{name}" for name, _ in classes)
     for name, value in vars(jaxpool.plot).items():

@@ -13,6 +13,7 @@ Tests leave out what another test has checked of the same code. With the variabl
 """
 
 import contextlib
+import functools
 import os
 import re
 from collections import OrderedDict
@@ -31,11 +32,15 @@ from jaxpool import _lowering
 QUICK = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
 }
 COLLECTIVE = re.compile(
     r"\b(all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)\b"
 )
 SCATTER = re.compile(r"stablehlo\.(select_and_scatter|scatter)\b")
+
+
+_quick = functools.partial(jax.jit, compiler_options=QUICK)
 
 
 class TransformError(AssertionError):
@@ -126,7 +131,7 @@ def check_transforms(
                         jax.jit(fn), (wide,), order, **_difference_options(wide.dtype)
                     )
     else:
-        pairs = jax.jit(lambda x: _batching(fn, x, vmap_axes))(x)
+        pairs = _quick(lambda x: _batching(fn, x, vmap_axes))(x)
         _compare(pairs, rtol, atol)
     _check_lowering(fn, x, y, platforms, grad, no_scatter)
     if export:
@@ -204,7 +209,7 @@ def _check_values(fn, x, dtypes, eager_grad, rtol, atol):
     with _named("eager"):
         y = fn(x)
     with _named("compiling in all dtypes"):
-        found = jax.jit(program)(x)
+        found = _quick(program)(x)
     if not (jnp.isfinite(x).all() and jnp.isfinite(y).all()):
         raise TransformError("check_transforms needs x and fn(x) to be finite")
     _compare({"jit": (found["jit"], y)}, rtol, atol)
@@ -217,7 +222,7 @@ def _check_values(fn, x, dtypes, eager_grad, rtol, atol):
         with _named("eager gradient"):
             eager = _vjp(fn, x, g)
         with _named("gradient under jit"):
-            jitted = jax.jit(lambda x, g: _vjp(fn, x, g))(x, g)
+            jitted = _quick(lambda x, g: _vjp(fn, x, g))(x, g)
         _compare({"gradient under jit": (jitted, eager)}, rtol, atol)
     return y
 
@@ -375,7 +380,7 @@ def _check_derivatives(fn, x, order, vmap_axes, differences, rtol, atol):
     # By one rule: tracing is most of the cost. Second derivatives by the rules of all
     # platforms are traced and lowered for the matrix (conformance.py).
     with _named("compiling the derivatives"), _lowering.force("cpu"):
-        compiled = jax.jit(program, compiler_options=QUICK)
+        compiled = _quick(program)
         exact, rough = compiled(x, slice_of_x, t, u, g)
     _compare(exact, rtol, atol)
     _compare(rough, options["rtol"], options["atol"])
@@ -426,7 +431,7 @@ def _check_export(fn, x, vmap_axes, platforms, grad, rtol, atol):
         return pairs
 
     with _named("compiling the exported function"):
-        pairs = jax.jit(program, compiler_options=QUICK)(x, g)
+        pairs = _quick(program)(x, g)
     _compare(pairs, rtol, atol)
 
 
@@ -458,5 +463,5 @@ def _check_sharding(fn, x, axis, grad, rtol, atol):
         if found := COLLECTIVE.search(compiled.as_text() or ""):
             raise ValueError(f"the compiled program contains {found[0]}")
         got = compiled(*args)
-    y, dx = jax.jit(lambda x, g: (fn(x), _vjp(fn, x, g) if grad else None))(x, g)
+    y, dx = _quick(lambda x, g: (fn(x), _vjp(fn, x, g) if grad else None))(x, g)
     _compare({k: (v, dx if "gradient" in k else y) for k, v in got.items()}, rtol, atol)
