@@ -21,6 +21,7 @@ from ._check import (
     canonical_axes,
     check_array,
     check_bool,
+    check_empty,
     check_inexact,
     check_where,
 )
@@ -82,6 +83,7 @@ def adaptive_avg_pool(
     x = check_inexact("x", x)
     sizes = _check_sizes(x.shape, output_shape, axes)
     valid = check_where(where, x.shape, tuple(sizes))
+    fill = check_empty(empty, x.dtype)
     with jax.named_scope("jaxpool.adaptive_avg_pool"):
         if valid is None:
             total = window_sums(x, sizes)
@@ -90,7 +92,7 @@ def adaptive_avg_pool(
         count = window_sums(valid.astype(jnp.int32), sizes)
         divisor = jnp.maximum(count, np.int32(1)).astype(total.dtype)
         y = (total / divisor).astype(x.dtype)
-        return jnp.where(count > 0, y, np.asarray(empty, x.dtype))
+        return jnp.where(count > 0, y, fill)
 
 
 @overload
@@ -346,7 +348,7 @@ def _check_sizes(shape, output_shape, axes) -> dict[int, int]:
 
 
 def _extremum_pool(x, sizes, reducer, valid, empty, return_indices):
-    dtype = x.dtype
+    dtype, fill = x.dtype, check_empty(empty, x.dtype)
     if valid is not None:
         x = jnp.where(valid, x, _engine.identity(reducer, dtype))
     if dtype == jnp.bool_:
@@ -354,7 +356,7 @@ def _extremum_pool(x, sizes, reducer, valid, empty, return_indices):
     y = select(x, valid, tuple(sizes.items()), reducer).astype(dtype)
     some = None if valid is None else window_any(valid, sizes)
     if some is not None:
-        y = jnp.where(some, y, np.asarray(empty, dtype))
+        y = jnp.where(some, y, fill)
     if not return_indices:
         return y
     index, scale = jnp.zeros_like(y, jnp.int32), 1

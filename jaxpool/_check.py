@@ -46,6 +46,10 @@ def check_array(name: str, x: Any, *, complex_ok: bool = False) -> jax.Array:
     if not (jnp.issubdtype(dtype, jnp.number) or dtype == np.bool_):
         raise TypeError(f"`{name}` must hold numbers, got dtype {dtype}")
     x = jnp.asarray(x)
+    if jnp.issubdtype(x.dtype, jnp.floating) and x.dtype.itemsize < 2:
+        raise TypeError(
+            f"`{name}` must hold floats of 16 bits or more, got {x.dtype}: convert it"
+        )
     if jnp.issubdtype(x.dtype, jnp.complexfloating) and not complex_ok:
         raise TypeError(
             f"`{name}` must be real, since complex numbers have no order, got "
@@ -106,12 +110,37 @@ def check_parameter(
 
 
 def check_positive(
-    name: str, value: Any, x: jax.Array, axes: Sequence[int]
+    name: str, value: Any, x: jax.Array, axes: Sequence[int], finite: bool = False
 ) -> jax.Array:
     """A positive parameter, one for all or one per channel, in the dtype of x."""
     pooled = [axis % x.ndim for axis in axes]
     shape = [1 if i in pooled else n for i, n in enumerate(x.shape)]
-    return check_parameter(name, value, shape, x.dtype, "be positive", lambda v: v > 0)
+    expected = "be positive and finite" if finite else "be positive"
+
+    def holds(v):
+        return (v > 0) & np.isfinite(v) if finite else v > 0
+
+    return check_parameter(name, value, shape, x.dtype, expected, holds)
+
+
+def check_empty(empty: Any, dtype: Any) -> np.ndarray:
+    """`empty` in `dtype`, which must hold it."""
+    try:
+        if isinstance(empty, str) or np.ndim(empty) != 0:
+            raise TypeError
+        value = complex(empty)
+    except TypeError:
+        raise TypeError(f"`empty` must be a number, got {empty!r}") from None
+    real = not jnp.issubdtype(dtype, jnp.complexfloating)
+    if real and not jnp.issubdtype(dtype, jnp.inexact):
+        info = jnp.iinfo(np.uint8 if dtype == np.bool_ else dtype)
+        high = 1 if dtype == np.bool_ else info.max
+        held = value.real.is_integer() and info.min <= value.real <= high
+    else:
+        held = True
+    if (real and value.imag) or not held:
+        raise ValueError(f"`empty` must be a number that {dtype} holds, got {empty!r}")
+    return np.asarray(value.real if real else value).astype(dtype)
 
 
 def check_where(

@@ -93,6 +93,10 @@ def combined_pool(
         raise ValueError("`pools` must have at least one name, got none")
     for name in pools:
         check_choice("pools", name, tuple(POOLS))
+    if "combined" in pools and mode != "concat":
+        raise ValueError(
+            f'`pools` must not hold "combined" with mode "{mode}": it has more channels'
+        )
     with jax.named_scope("jaxpool.combined_pool"):
         options |= {"where": valid, "empty": empty}
         wide = x if mode == "concat" else _engine.widen(x)

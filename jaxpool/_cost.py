@@ -180,7 +180,7 @@ _OPERATIONS: Mapping[str, Callable[[int], dict[str, int]]] = {
     "sum": lambda n: _cost(additions=n - 1),
     "median": lambda n: _cost(comparisons=len(sorting_network(n))),
     "soft": lambda n: _cost(
-        additions=2 * (n - 1), multiplications=n, divisions=1, exponentials=n
+        additions=2 * (n - 1), multiplications=n, divisions=n + 1, exponentials=n
     ),
     "lp": lambda n: _cost(additions=n - 1, exponentials=n + 1),
     "gem": lambda n: _cost(

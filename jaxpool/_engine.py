@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 
 from . import _blocks as blocks
+from ._check import check_empty
 from ._lowering import Rule, per_platform
 from ._window import Window
 
@@ -330,11 +331,12 @@ def fill_empty(
     y: jax.Array, window: Window, valid: jax.Array | None, empty: Any
 ) -> jax.Array:
     """Puts `empty` where a mask leaves nothing of a window, 0 where all is padding."""
+    empty = check_empty(empty, y.dtype)
     if valid is None and window.hides_edges:
-        valid, empty = everything(y.ndim, window), 0
+        valid, empty = everything(y.ndim, window), np.zeros((), y.dtype)
     if valid is not None:
         any_valid = window_any(spread_mask(valid, window), window)
-        return jnp.where(any_valid, y, np.asarray(empty, y.dtype))
+        return jnp.where(any_valid, y, empty)
     counts = window.counts(y.ndim, False)
     if counts.all():
         return y

@@ -18,7 +18,14 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.typing import ArrayLike
 
 from . import _engine
-from ._check import canonical_axes, check_array, check_float, check_sizes, check_where
+from ._check import (
+    canonical_axes,
+    check_array,
+    check_empty,
+    check_float,
+    check_sizes,
+    check_where,
+)
 from ._indices import flatten, rows, unflatten
 from ._lowering import per_platform
 from ._window import make_window
@@ -146,6 +153,7 @@ def fractional_max_pool(
     output = _output(x.shape, window, order, output_shape, output_ratio, overlapping)
     samples = _samples(x.shape, window, order, key, samples)
     valid = check_where(where, x.shape)
+    fill = check_empty(empty, x.dtype)
     with jax.named_scope("jaxpool.fractional_max_pool"):
         parts = _parts(x.ndim, window, output, samples, overlapping)
         fixed = lax.stop_gradient(x)
@@ -154,7 +162,7 @@ def fractional_max_pool(
             fixed = jnp.where(valid, fixed, _engine.identity(lax.max, x.dtype))
         best, index, found = _search(fixed, valid, parts)
         if valid is not None:
-            best = jnp.where(found, best, np.asarray(empty, x.dtype))
+            best = jnp.where(found, best, fill)
             index = jnp.where(found, index, np.int32(-1))
         copies = tuple(part.copies for part in parts)
         y = _select(x, best, checkpoint_name(index, "pool_index"), window.axes, copies)

@@ -14,7 +14,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from . import _engine, _selection
-from ._check import check_array, check_choice, check_where
+from ._check import check_array, check_choice, check_empty, check_where
 from ._window import Padding, PerAxis, PoolOptions, Window, make_window
 
 
@@ -297,10 +297,11 @@ def _extremum_pool(x, window, reducer, valid, empty, return_indices):
     if valid is not None:
         valid = _engine.spread_mask(valid, window)
         x = jnp.where(valid, x, _engine.identity(reducer, x.dtype))
+    fill = check_empty(empty, x.dtype)
     best = _selection.select(x, valid, window, reducer)
     y = best
     if valid is not None:
-        y = _engine.fill_empty(best, window, valid, empty)
+        y = _engine.fill_empty(best, window, valid, fill)
     if not return_indices:
         return y
     code = _selection.arg_tap(x, best, valid, window, reducer)

@@ -19,6 +19,7 @@ from ._check import (
     check_array,
     check_bool,
     check_choice,
+    check_empty,
     check_sizes,
     check_where,
     per_axis,
@@ -159,6 +160,7 @@ def max_pool_pyramid(
     sizes = check_sizes("sizes", sizes)
     windows = {k: _grown(x.shape, axes, k) for k in sorted(set(sizes))}
     valid = check_where(where, x.shape)
+    fill = check_empty(empty, x.dtype)
     with jax.named_scope("jaxpool.max_pool_pyramid"):
         if valid is not None:
             valid = _engine.spread_mask(valid, windows[sizes[0]])
@@ -167,7 +169,7 @@ def max_pool_pyramid(
         maxima = dict(zip(windows, ascending, strict=True))
         if valid is not None:
             for k, window in windows.items():
-                maxima[k] = _engine.fill_empty(maxima[k], window, valid, empty)
+                maxima[k] = _engine.fill_empty(maxima[k], window, valid, fill)
         return tuple(maxima[k] for k in sizes)
 
 

@@ -17,6 +17,7 @@ from ._check import (
     as_int,
     broadcasts,
     check_array,
+    check_empty,
     check_float,
     check_inexact,
     check_integers,
@@ -269,7 +270,7 @@ class _Segments(NamedTuple):
         return jnp.take_along_axis(x, jnp.minimum(first, last), 0)
 
     def fill(self, y: jax.Array, empty: float) -> jax.Array:
-        return jnp.where(self.counts(y) > 0, y, np.asarray(empty, y.dtype))
+        return jnp.where(self.counts(y) > 0, y, check_empty(empty, y.dtype))
 
     @staticmethod
     def _beside(of_first_axis, x):

@@ -23,6 +23,7 @@ from jax import lax
 
 from . import _blocks as blocks
 from . import _engine
+from ._check import check_empty
 from ._tap_sum import passes
 from ._window import Window
 
@@ -59,12 +60,13 @@ def softmax_average(
 ) -> jax.Array:
     """`sum exp(l) x / sum exp(l)` of every window; `empty` where all l are -inf."""
     logits = _engine.spread_mask(logits, window)
-    x = _engine.without(x, valid)
+    # Neither NaN nor an infinity takes part with a weight of 0.
+    x = _engine.without(_engine.without(x, ~jnp.isneginf(logits)), valid)
     if valid is not None:
         logits = jnp.where(valid, logits, np.asarray(-np.inf, x.dtype))
     level, _, mean = softmax_mean(logits, x, window)
     mean = jnp.where(jnp.isfinite(level), mean, np.asarray(np.nan, x.dtype))
-    return jnp.where(jnp.isneginf(level), np.asarray(empty, x.dtype), mean)
+    return jnp.where(jnp.isneginf(level), check_empty(empty, x.dtype), mean)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))

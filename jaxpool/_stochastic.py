@@ -66,8 +66,8 @@ def stochastic_pool(
       sampling: `"multinomial"`, or `"uniform"` for the same probability `1 / n` for
         each element, negative or not; the expectation then is the average.
       value: `"sample"`, the element at the drawn position, or the `"max"` or `"avg"`
-        of all elements in a window of the same shape around it, clipped to x (for an
-        even size it starts one earlier, as `"SAME"` has it). These two are this
+        of all elements in a window of the same shape around it, clipped to x (one of
+        even size reaches one further to its end, as with `"SAME"`). These two are this
         library's reading of the paper's supplement, not defined there as pools.
 
     Returns:
@@ -270,7 +270,8 @@ def _sampled(x, values, window, valid, key, level):
     totals = []
     for weight in weights:
         totals.append(totals[-1] + weight if totals else weight)
-    u = jax.random.uniform(key, totals[-1].shape, x.dtype)
+    shape = window.resized(x.shape, window.output)  # also where a mask broadcasts
+    u = jax.random.uniform(key, shape, x.dtype)
     threshold = u * totals[-1]
     # The first sum beyond the threshold; a window without weights has none.
     dtype = _selection.code_dtype(window.taps + 1)

@@ -37,7 +37,7 @@ def soft_pool(
     `y[o] = sum_{i in W(o)} w[i] x[i]`, `w = softmax(x / temperature)` over `W(o)`: the
     average as the temperature grows, the maximum as it falls to 0. The derivative is
     `w[i] (1 + (x[i] - y) / temperature)`. Each window is shifted by its own maximum, so
-    that nothing overflows or vanishes for finite x.
+    that nothing overflows or vanishes while x / temperature is finite.
 
     Args:
       x: `(*batch, *space, channels)`, of any real dtype.
@@ -50,8 +50,8 @@ def soft_pool(
       axes: the pooled axes; by default those right before the last.
       where: boolean, broadcastable to x; elements with False take no part.
       empty: value of a window in which `where` leaves no element.
-      temperature: positive, in units of x: a number, or an array that may be learned,
-        a scalar or one per channel.
+      temperature: positive and finite, in units of x: a number, or an array that may
+        be learned, a scalar or one per channel.
       gradient: `"exact"`, or `"paper"`: as in the authors' code the weights count as
         constants, so that the derivative is `w[i]`, in both modes of differentiation,
         and 0 for the temperature.
@@ -86,7 +86,7 @@ def soft_pool(
     )
     valid = check_where(where, x.shape)
     wide = _engine.widen(x)
-    scale = check_positive("temperature", temperature, wide, window.axes)
+    scale = check_positive("temperature", temperature, wide, window.axes, True)
     check_choice("gradient", gradient, ("exact", "paper"))
     with jax.named_scope("jaxpool.soft_pool"):
         wide = _engine.without(wide, valid)  # a NaN there would reach the temperature

@@ -14,15 +14,16 @@ import numpy as np
 from jax import lax
 
 from . import _engine, _selection
+from ._check import check_empty
 from ._lowering import per_platform
 
 
 def finish(y, dtype, axes, keepdims, valid, empty):
     """`empty` where nothing takes part, the dtype of x, the shape asked for."""
-    y = y.astype(dtype)
+    y, empty = y.astype(dtype), check_empty(empty, dtype)
     if valid is not None:
         some = valid.any(axes, keepdims=True)
-        y = jnp.where(some, y, np.asarray(empty, dtype))
+        y = jnp.where(some, y, empty)
     return y if keepdims else lax.squeeze(y, axes)
 
 

@@ -127,7 +127,7 @@ DEFINITIONS = {
     "min": lambda x: largest(*x),  # as many comparisons
     "avg": mean,
     "sum": total,
-    "soft": lambda x: weighted([a.exp() for a in x], x),
+    "soft": lambda x: weighted([(a / 1.0).exp() for a in x], x),
     "lp": lambda x: total([abs(a) ** 2.0 for a in x]) ** 0.5,
     "gem": lambda x: mean([largest(a, 1e-6) ** 3.0 for a in x]) ** (1 / 3),
     "lse": lambda x: mean([(a / 1.0).exp() for a in x]).log() * 1.0,

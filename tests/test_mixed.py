@@ -463,5 +463,7 @@ def test_wrong_calls(key):
         combined(pools=())
     with pytest.raises(ValueError, match="`mode` must be one of concat, add, mean"):
         combined(mode="sum")
+    with pytest.raises(ValueError, match='`pools` must not hold "combined" with mode'):
+        combined(pools=("combined", "max"), mode="add")
     with pytest.raises(TypeError, match="`x` must be real"):
         mixed_pool(x.astype(jnp.complex64), (2, 2))

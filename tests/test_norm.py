@@ -105,6 +105,28 @@ def test_infinities_and_nan():
     np.testing.assert_allclose(y, [np.inf, 1.25, 0.5, np.nan], 1e-6)
 
 
+def test_second_derivatives_at_zero():
+    """Those of a quadratic norm exist there, unless all of the window is 0."""
+
+    def norm(x):
+        return jaxpool.lp_pool(x[:, None], (3,))[0, 0]
+
+    x = jnp.array([3.0, 0.0, -4.0])
+    y, unit = 5.0, np.array([0.6, 0, -0.8])
+    expected = (np.eye(3) - np.outer(unit, unit)) / y
+    np.testing.assert_allclose(jax.hessian(norm)(x), expected, 1e-6, 1e-7)
+    np.testing.assert_array_equal(jax.hessian(norm)(0 * x), np.zeros((3, 3)))
+
+
+def test_an_infinite_exponent_as_an_array():
+    def norm(x):
+        return jaxpool.lp_pool(x, (2,), p=jnp.array(np.inf)).sum()
+
+    y, dx = jax.value_and_grad(norm)(jnp.array([[3.0], [-4.0]]))
+    assert y == 4
+    np.testing.assert_array_equal(dx[:, 0], [0, -1])
+
+
 def test_wrong_arguments():
     x = jnp.ones((4, 2))
     with pytest.raises(ValueError, match="`p` must be positive, got 0"):

@@ -130,6 +130,16 @@ def test_draws_are_independent(key):
     assert abs(np.mean(took == other) - 0.5) < 0.5 * 5 / 256
 
 
+def test_draws_are_independent_where_a_mask_broadcasts(key):
+    x = jnp.broadcast_to(jnp.arange(4.0)[:, None], (3, 4, 8))
+    mask = jnp.array([True, False, True, True])[:, None]
+    for options in ({"sampling": "uniform"}, {}):
+        pool = functools.partial(stochastic_pool, x, (4,), key=key, **options)
+        y = pool(where=mask)
+        assert len(np.unique(y, axis=0)) > 1 and len(np.unique(y, axis=2)) > 1
+        np.testing.assert_array_equal(y, pool(where=jnp.broadcast_to(mask, x.shape)))
+
+
 def test_samples_are_elements_and_take_the_gradient(key):
     """Each value is an element that may be drawn, and all of g goes to it."""
     cases = list(inputs(SOME[:1] + SOME[-3:]))

@@ -165,6 +165,21 @@ def test_infinity_and_nan():
     np.testing.assert_array_equal(dx[-2:, 0], [0.5, 0.5])
 
 
+def test_what_a_logit_of_minus_infinity_leaves_out():
+    for left_out in (np.nan, np.inf, -np.inf):
+        x, logits = jnp.array([left_out, 1.0]), jnp.array([-np.inf, 0.0])
+
+        def pool(x, logits=logits):
+            pooled = jaxpool.local_importance_pool(x[:, None], logits[:, None], (2,))
+            return pooled[0, 0]
+
+        y, dx = jax.value_and_grad(pool)(x)
+        assert y == 1
+        np.testing.assert_array_equal(dx, [0, 1])
+    x = jnp.array([-np.inf, 1.0])[:, None]
+    assert jaxpool.soft_pool(x, (2,), gradient="paper") == 1
+
+
 # --- Limits ---------------------------------------------------------------------------
 
 
@@ -311,7 +326,9 @@ def test_wrong_calls():
     with pytest.raises(ValueError, match=r"`where` .*\(4, 6, 3\), got shape \(3, 1\)"):
         pool(where=X[:3, :1, 0] > 0)
     for temperature in (0, -1.0, np.array([1, 0, 2], np.float32)):
-        with pytest.raises(ValueError, match="`temperature` must be positive, got"):
+        with pytest.raises(
+            ValueError, match="`temperature` must be positive and finite, got"
+        ):
             pool(temperature=temperature)
     with pytest.raises(TypeError, match=r"`temperature` must be a number .* None"):
         pool(temperature=None)

@@ -230,7 +230,10 @@ VALUE_ERRORS = [
     call("`p` must be positive, got .*-1.0", "lp", p=np.float32(-1)),
     call(r"`p` must .* got .*\(2,\)", "lp", p=np.ones(2, "f")),
     call(r"`p` must .* got .*\(1, 1, 1, 1\)", "lp", p=np.ones((1, 1, 1, 1), "f")),
-    call("`temperature` must be positive, got -1.0", "soft", temperature=-1.0),
+    call("`temperature` .* positive and finite, got -1", "soft", temperature=-1.0),
+    call("`temperature` .* positive and finite, got inf", "lse", temperature=np.inf),
+    call("`empty` .* number that int8 holds, got 0.5", x=X.astype("i1"), empty=0.5),
+    call("`empty` .* number that float32 holds, got 1j", "avg", empty=1j),
     call("`temperature` must be pos.* got .*0.0", "soft", temperature=np.float32(0)),
     call(r"`temperature` must .*\(2,\)", "soft", temperature=np.ones(2, "f")),
     call("`divisor_override` must not be 0", "avg", divisor_override=0),
@@ -275,6 +278,8 @@ def test_every_pool_checks_its_arguments(name):
         "`ceil_mode`": lambda: pool(X, (2, 2), ceil_mode="yes"),
         "`axes`": lambda: pool(X, (2, 2), axes=(1, 1)),
         "`where`": lambda: pool(X, (2, 2), where=X),
+        "`empty`": lambda: pool(X, (2, 2), empty=(0.0, 1.0)),
+        "16 bits or more": lambda: pool(X.astype(jnp.float8_e4m3fn), (2, 2)),
     }.items():
         with pytest.raises((TypeError, ValueError), match=match):
             call()
