@@ -4,8 +4,6 @@ import catalogue
 import conformance
 import pytest
 
-pytestmark = pytest.mark.once
-
 
 @pytest.mark.parametrize("name", sorted(catalogue.CALLS))
 def test_matrix_is_true(name):

@@ -17,6 +17,7 @@ def test_batches_are_real_images_and_their_labels():
     assert 0.02 < labels.mean() < 0.9  # flower and background
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("system", heads.SYSTEMS)
 @pytest.mark.parametrize("task", heads.TASKS)
 @jax.numpy_dtype_promotion("standard")  # optax relies on it
