@@ -158,7 +158,9 @@ def netvlad(
         residuals = einsum("...nk,...nd->...kd", assigned, tokens)
         residuals -= total * centers.reshape((1,) * (total.ndim - 2) + centers.shape)
         found = unit(residuals)
-        return unit(found.reshape(*found.shape[:-2], -1)).astype(x.dtype)
+        return unit(
+            found.reshape(*found.shape[:-2], found.shape[-2] * found.shape[-1])
+        ).astype(x.dtype)
 
 
 # --- Helpers --------------------------------------------------------------------------

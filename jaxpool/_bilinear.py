@@ -328,20 +328,26 @@ def _finish(signed_sqrt, normalize, eps) -> Callable[[jax.Array], jax.Array]:
     def finish(z):
         if signed_sqrt is not None:
             root = jnp.sqrt(jnp.abs(z) + np.asarray(eps, z.dtype))
-            if signed_sqrt == "smooth":
-                root -= np.asarray(math.sqrt(eps), z.dtype)
-            z = jnp.sign(z) * root
+            if signed_sqrt == "authors":
+                z = jnp.sign(z) * root
+            else:  # root - sqrt(eps) with the sign of z, precise and smooth at 0
+                z = z / (root + np.asarray(math.sqrt(eps), z.dtype))
         return unit(z) if normalize else z
 
     return finish
+
+
+def _signs(key, shape, dtype):
+    """-1 or 1 by chance, the same with and without 64-bit numbers."""
+    return (2 * jax.random.randint(key, shape, 0, 2, np.int32) - 1).astype(dtype)
 
 
 def _tensor_sketch(a, b, features, keys):
     def sketch(x, key):
         place, sign = jax.random.split(key)
         channels = x.shape[-1]
-        place = jax.random.randint(place, (channels, 1), 0, features)
-        sign = jax.random.rademacher(sign, (channels, 1), x.dtype)
+        place = jax.random.randint(place, (channels, 1), 0, features, np.int32)
+        sign = _signs(sign, (channels, 1), x.dtype)
         hot = place == np.arange(features, dtype=place.dtype)[None]
         matrix = without(sign, hot)
         return jnp.fft.rfft(einsum("...lc,cd->...ld", x, matrix))
@@ -352,7 +358,7 @@ def _tensor_sketch(a, b, features, keys):
 
 def _maclaurin(a, b, features, keys):
     def project(x, key):
-        signs = jax.random.rademacher(key, (x.shape[-1], features), x.dtype)
+        signs = _signs(key, (x.shape[-1], features), x.dtype)
         return einsum("...lc,cd->...ld", x, signs)
 
     product = project(a, keys[0]) * project(b, keys[1])

@@ -6,6 +6,7 @@ of every row and column of its image.
 """
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -64,7 +65,7 @@ def check_regions(
             f"got shape {x.shape}"
         )
     images = jnp.moveaxis(x, axes, (-3, -2))
-    images = images.reshape((-1, *images.shape[-3:])) if x.ndim == 3 else images
+    images = images[None] if x.ndim == 3 else images
     if 0 in images.shape[1:3]:
         raise ValueError(f"`x` must not be empty along {axes}, got shape {x.shape}")
     bins = check_sizes("output_shape", output_shape)
@@ -87,13 +88,15 @@ def check_regions(
     corners = jnp.clip(corners, -_FAR, _FAR)
     valid &= jnp.isfinite(boxes).all(-1)
     corners = without(corners, valid[:, None])
-    image = _check_index(batch_index, len(boxes), images.shape[0], x)
+    image = _check_index(batch_index, valid, images.shape[0], x)
     inside = (image >= 0) & (image < images.shape[0])
     image = jnp.clip(image, 0, images.shape[0] - 1)
     return Regions(images, corners, image, valid & inside, bins), axes
 
 
-def _check_index(batch_index, boxes, count, x):
+def _check_index(batch_index, valid, count, x):
+    """The image of each box; those of boxes that are left out may be any."""
+    boxes = len(valid)
     if batch_index is None:
         if count != 1:
             raise ValueError(
@@ -110,7 +113,7 @@ def _check_index(batch_index, boxes, count, x):
     if export.is_symbolic_dim(count):
         return index  # not known yet
     try:
-        outside = np.asarray((index < 0) | (index >= count)).any()
+        outside = np.asarray(valid & ((index < 0) | (index >= count))).any()
     except jax.errors.TracerArrayConversionError:
         return index  # not known yet
     if outside:
@@ -153,13 +156,13 @@ def rounded_bins(
     nearest = lax.RoundingMethod.AWAY_FROM_ZERO  # halves
     first, last = lax.round(start, nearest), lax.round(end, nearest)
     length = jnp.maximum(last - first + (1 if inclusive else 0), 1)
-    step = (length / np.asarray(bins, length.dtype))[:, None]
-    edges = np.arange(bins + 1, dtype=length.dtype)[None] * step
-    low, high = (
-        jnp.clip(edge + first[:, None], 0, size).astype(jnp.int32)
-        for edge in (jnp.floor(edges[:, :-1]), jnp.ceil(edges[:, 1:]))
-    )
-    return low, high
+    # In integers: XLA divides by multiplication, and 3 pixels in 7 bins would end at 4.
+    length, first = length.astype(jnp.int32)[:, None], first.astype(jnp.int32)[:, None]
+    whole, rest = length // np.int32(bins), length % np.int32(bins)
+    number = np.arange(bins, dtype=np.int32)[None]
+    low = number * whole + number * rest // np.int32(bins)
+    high = (number + 1) * whole - (-(number + 1) * rest) // np.int32(bins)
+    return jnp.clip(low + first, 0, size), jnp.clip(high + first, 0, size)
 
 
 # --- Samples of bilinear interpolation ------------------------------------------------
@@ -182,8 +185,12 @@ def aligned_samples(
         if not aligned:
             size = jnp.maximum(size, 1)
         if ratio is None:
-            each = jnp.clip(jnp.ceil(size / np.asarray(bins, size.dtype)), 0, most)
-            each = lax.stop_gradient(jnp.where(size > 0, each, 0)).astype(jnp.int32)
+            count = np.asarray(bins, size.dtype)
+            each = jnp.ceil(size / count)  # perhaps 1 off, for XLA multiplies
+            each += (each * count < size).astype(size.dtype)
+            each -= ((each - 1) * count >= size).astype(size.dtype)
+            each = jnp.where(size > 0, jnp.clip(each, 0, most), 0)
+            each = lax.stop_gradient(each).astype(jnp.int32)
         else:
             each = jnp.full(size.shape, ratio, jnp.int32)
         shift = np.asarray(0.5 if aligned else 0.0, start.dtype)
@@ -245,7 +252,7 @@ def gathered_sums(
     XLA makes of it one pass that reads each pixel where it is needed.
     """
     _, height, width, channels = images.shape
-    flat = images.reshape(-1, channels)
+    flat = images.reshape(images.shape[0] * height * width, channels)
     first = (image[:, None, None] * np.int32(height) + rows.place) * np.int32(width)
 
     def pixels(i, j):
@@ -279,7 +286,8 @@ def position_sensitive_sums(
 ) -> jax.Array:
     """The same, where bin `(p, q)` of channel c reads channel `(c P + p) Q + q`."""
     x = regions.images
-    x = x.reshape(*x.shape[:3], -1, *regions.bins)
+    channels = x.shape[-1] // math.prod(regions.bins)
+    x = x.reshape(*x.shape[:3], channels, *regions.bins)
     inner, outer = "kpnh,nhwcpq->kwcpq", "kqw,kwcpq->kpqc"
     return _products(x, regions.image, rows, columns, inner, outer)
 

@@ -296,7 +296,7 @@ def _parts(ndim, window, output, samples, overlapping) -> list[_Part]:
             taps, copies = -(-n // o), 1
 
         def place(a, i=i):
-            shape = [-1 if j == i else 1 for j in range(count)]
+            shape = [a.shape[-1] if j == i else 1 for j in range(count)]
             return unflatten(a, window.axes, shape)
 
         ends = None if ends is None else place(ends)

@@ -101,10 +101,10 @@ def mincut_pool(
     """Pools a graph by a soft assignment that cuts few edges.
 
     `S = softmax(logits / temperature)`, `x' = S^T x`, and `A'` is `S^T A S` without its
-    diagonal, each entry divided by the square roots of the sums of its row and of its
-    column. The losses are `cut = -tr(S^T A S) / tr(S^T D S)`, with the diagonal D of
-    degrees, and `orthogonality = | S^T S / |S^T S|_F - I / sqrt(K) |_F`. A graph
-    without edges has cut 0, and A' is 0 wherever a sum is not positive.
+    diagonal, entry `(i, j)` divided by the square roots of the sums of rows i and j.
+    The losses are `cut = -tr(S^T A S) / tr(S^T D S)`, with the diagonal D of degrees,
+    and `orthogonality = | S^T S / |S^T S|_F - I / sqrt(K) |_F`. A graph without edges
+    has cut 0, and A' is 0 wherever a sum is not positive.
 
     Args:
       x: `(*batch, N, C)`, features, of any real dtype.

@@ -187,6 +187,9 @@ def _select(x, a, nodes, scores, room, ratio, dtype):
     index = jnp.where(kept, order, -1).astype(jnp.int32)
     # One-hot rows: a gather whose gradient scatters nothing.
     rows = jax.nn.one_hot(index, x.shape[-2], dtype=x.dtype)
+    chosen = (rows > 0).any(-2)  # NaN of other nodes would reach the products
+    x, a = without(x, chosen[..., None]), without(a, chosen[..., None])
+    a = without(a, chosen[..., None, :])
     gate = jnp.tanh(einsum("...kn,...n->...k", rows, scores))
     y = einsum("...kn,...nc->...kc", rows, x) * gate[..., None]
     edges = einsum("...kn,...nm->...km", rows, a)

@@ -6,6 +6,7 @@ an input `(*batch, *space, channels)`.
 
 import functools
 import itertools
+import math
 from typing import Any, Literal
 
 import jax
@@ -224,7 +225,8 @@ def _flat(y, axes, channels_first):
     count = len(axes)
     ends = range(-count, 0) if channels_first else range(-count - 1, -1)
     y = jnp.moveaxis(y, axes, ends)
-    return y.reshape((*y.shape[: -count - 1], -1))
+    batch, cells = y.shape[: -count - 1], y.shape[-count - 1 :]
+    return y.reshape((*batch, math.prod(cells)))
 
 
 # --- Maxima of several sizes ----------------------------------------------------------

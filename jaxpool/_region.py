@@ -3,6 +3,8 @@
 Letters: `N` images `(N, H, W, C)`, `K` boxes, an output of `P x Q` bins per box.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -240,7 +242,8 @@ def _sum_of_samples(rule: Rule, images, image, rows: Samples, columns: Samples):
 
 def _element(images, pixel):
     """What each channel has at a pixel of its own, `(K, P, Q, C)`, numbered flat."""
-    flat = images.reshape(-1, images.shape[-1])
+    *pixels, channels = images.shape
+    flat = images.reshape(math.prod(pixels), channels)
     channel = lax.broadcasted_iota(jnp.int32, pixel.shape, pixel.ndim - 1)
     return flat.at[pixel, channel].get(mode="promise_in_bounds")
 

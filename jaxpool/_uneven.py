@@ -348,9 +348,10 @@ def _first(axis, windows, x, valid, reducer):
     ndim, here = x.ndim, x.ndim + axis
     if windows.taps > _LARGEST_UNROLLED:
         ((line, value),) = zip(windows.lines, windows.values, strict=True)
-        x = _spread(_take(x, line, value, axis), axis, windows.o, -1)
+        x = _spread(_take(x, line, value, axis), axis, windows.o, windows.taps)
         if valid is not None:
-            valid = _spread(_take(valid, line, value, axis), axis, windows.o, -1)
+            valid = _take(valid, line, value, axis)
+            valid = _spread(valid, axis, windows.o, windows.taps)
         found = find_extremum(x, (axis,), valid, reducer)
         y, tap = (lax.squeeze(a, (here + 1,)) for a in found)
         starts, _ = edges(windows.n, windows.o)

@@ -108,7 +108,7 @@ class AttentionPool2D(Attention):
                 f"`x` must have shape (*batch, *{tuple(self.image_shape)}, channels), "
                 f"got {x.shape}"
             )
-        tokens = x.reshape(*x.shape[:-3], -1, x.shape[-1])
+        tokens = x.reshape(*x.shape[:-3], math.prod(self.image_shape), x.shape[-1])
         mean = tokens.mean(-2, keepdims=True)
         tokens = jnp.concatenate([mean, tokens], -2)
         tokens += jnp.broadcast_to(position.astype(x.dtype), tokens.shape)
@@ -154,7 +154,8 @@ class PMA(Layer):
                 f"`num_heads` must divide the {x.shape[-1]} channels, got "
                 f"{self.num_heads}"
             )
-        x = x.reshape(*x.shape[:-1], self.num_heads, -1)
+        heads = (self.num_heads, x.shape[-1] // self.num_heads)
+        x = x.reshape(*x.shape[:-1], *heads)
         return jnp.swapaxes(x, -3, -2)
 
     def _forward(self, x: Any, where: Any, layers: Any, seeds: jax.Array) -> jax.Array:
@@ -170,7 +171,7 @@ class PMA(Layer):
         scale = 1 / math.sqrt(x.shape[-1])
         y = q + attention_pool(q, k, v, where=valid, scale=scale)
         y = jnp.swapaxes(y, -3, -2)
-        y = y.reshape(*y.shape[:-2], -1)
+        y = y.reshape(*y.shape[:-2], y.shape[-2] * y.shape[-1])
         if self.layer_norm:
             y = layers.norm_0(y)
         y = y + jax.nn.relu(layers.out(y))
