@@ -158,9 +158,8 @@ def netvlad(
         residuals = einsum("...nk,...nd->...kd", assigned, tokens)
         residuals -= total * centers.reshape((1,) * (total.ndim - 2) + centers.shape)
         found = unit(residuals)
-        return unit(
-            found.reshape(*found.shape[:-2], found.shape[-2] * found.shape[-1])
-        ).astype(x.dtype)
+        *batch, clusters, features = found.shape
+        return unit(found.reshape(*batch, clusters * features)).astype(x.dtype)
 
 
 # --- Helpers --------------------------------------------------------------------------

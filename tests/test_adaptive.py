@@ -464,6 +464,14 @@ def test_symbolic_size_of_a_kept_axis():
         )
 
 
+def test_zero_size_batch_of_large_windows():
+    pool = functools.partial(adaptive_max_pool, output_shape=(3, 3))
+    x = jnp.zeros((0, 64, 64, 3))
+    _, index = jax.eval_shape(functools.partial(pool, return_indices=True), x)
+    dx = jax.eval_shape(jax.grad(lambda x: pool(x).sum()), x)
+    assert index.shape == (0, 3, 3, 3) and dx.shape == x.shape
+
+
 def test_zero_size_batch():
     for pool in POOLS.values():
         f = jax.jit(lambda x, pool=pool: pool(x, (3, 4)))

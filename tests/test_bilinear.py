@@ -89,6 +89,25 @@ def test_gradients_at_zero_are_finite():
     np.testing.assert_array_equal(none, 0)
 
 
+def test_signed_root_of_small_numbers():
+    """`z / (2 sqrt(eps))` near 0, where the difference of two roots would be 0."""
+    x, eps = jnp.array([[1.0, 2.0]])[:, None] * 1e-8, 1e-8
+    y = bilinear_pool(x, normalize=False, eps=eps).ravel()
+    np.testing.assert_allclose(y, 1e-16 * np.array([1, 2, 2, 4]) / 2e-4, 1e-5)
+    one = jnp.ones((1, 1, 1))
+    slope = jax.grad(lambda x: bilinear_pool(x, one, normalize=False, eps=eps).sum())
+    np.testing.assert_allclose(slope(0 * one), 1 / 2e-4, 1e-5)
+
+
+@pytest.mark.parametrize("method", ["tensor_sketch", "random_maclaurin"])
+def test_a_key_draws_the_same_with_64_bits(method, key):
+    options = {"features": 8, "key": key, "method": method}
+    x = np.asarray(X, np.float32)
+    y = compact_bilinear_pool(x, **options)
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(compact_bilinear_pool(x, **options), y, 1e-5, 1e-6)
+
+
 def test_low_rank_is_bilinear_forms(rng):
     u, v = rng.normal(size=(3, 6)), rng.normal(size=(2, 6))
     u, v = u.astype(np.float32), v.astype(np.float32)

@@ -8,6 +8,8 @@ import pathlib
 import re
 
 import catalogue
+import jax
+import jax.numpy as jnp
 import pytest
 from test_api import WINDOW
 
@@ -17,6 +19,8 @@ import jaxpool.nnx
 
 ROOT = pathlib.Path(__file__).parent.parent
 FUNCTIONS = sorted(catalogue.public_functions())
+# Functions of nodes without a batch, or of boxes, which lie on images.
+NO_BATCH = re.compile("segment|roi")
 SECTIONS = ("Args:", "Returns:", "Raises:", "Example:", "References:")
 # Functions without a layer, and why.
 NO_LAYER = {
@@ -115,3 +119,16 @@ def test_a_new_mode_is_told_what_it_lacks(monkeypatch):
     for part in ("jaxpool.nnx", "jaxpool.linen", "_registry", "_cost", "README"):
         assert part in lacks
     assert "docs/families" in lacks
+
+
+@pytest.mark.parametrize("name", catalogue.CALLS)
+def test_a_batch_may_be_empty(name):
+    if NO_BATCH.search(name):
+        pytest.skip("x has no batch")
+    call, shape = catalogue.CALLS[name], catalogue.SHAPES.get(name, catalogue.SHAPE)
+    full = jax.eval_shape(call, jnp.zeros(shape))
+    x = jnp.zeros((0, *shape[1:]))
+    y, dx = jax.eval_shape(catalogue.gradient(call), x)
+    assert dx.shape == x.shape
+    for none, some in zip(jax.tree.leaves(y), jax.tree.leaves(full), strict=True):
+        assert none.shape == (0, *some.shape[1:])

@@ -314,6 +314,11 @@ def test_scores_that_are_no_numbers_are_not_kept():
     kept = sag_pool(jnp.ones((5, 1)), jnp.ones((5, 5)), scores, k=3)
     np.testing.assert_array_equal(kept.indices, [3, 1, -1])
     assert np.isfinite(kept.x).all()
+    x = jnp.ones((5, 1)).at[jnp.array([0, 2])].set(jnp.nan)
+    edges = jnp.ones((5, 5)).at[4, 1].set(jnp.inf).at[1, 0].set(jnp.nan)
+    other = sag_pool(x, edges, scores, k=3)
+    np.testing.assert_array_equal(other.x, kept.x)
+    np.testing.assert_array_equal(other.adjacency, kept.adjacency)
 
 
 def test_parts_are_exact():

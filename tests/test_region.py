@@ -47,9 +47,8 @@ def half_away(v):
 
 
 def edges(start, length, number, bins, size):
-    step = length / bins
-    low = math.floor(number * step) + start
-    high = math.ceil((number + 1) * step) + start
+    low = number * length // bins + start
+    high = -(-(number + 1) * length // bins) + start
     return min(max(low, 0), size), min(max(high, 0), size)
 
 
@@ -334,6 +333,26 @@ def test_equals_torchvision():
 # --- Masks, special boxes, special values ---------------------------------------------
 
 
+@pytest.mark.parametrize("bins", [3, 7, 14])
+def test_bins_of_whole_pixels_are_exact(bins):
+    """In floats `7 * (3 * (1 / 7))` may be more than 3."""
+    x = np.arange(1.0, 61, dtype=np.float32)[:, None, None]
+    last = np.arange(60, dtype=np.float32)
+    boxes = np.stack([0 * last, 0 * last, 0 * last, last], 1)
+    sizes = range(1, 61)
+    bottom = [[-(-p * h // bins) for p in range(1, bins + 1)] for h in sizes]
+    pool = functools.partial(roi_pool, output_shape=(bins, 1))
+    for run in (pool, jax.jit(pool)):
+        np.testing.assert_array_equal(run(x, boxes)[..., 0, 0], bottom)
+    # Three samples per bin, not four.
+    x, box = (x - 1) ** 2, np.array([[0, 0, 1, 3 * bins]], np.float32)
+    align = functools.partial(roi_align, output_shape=(bins, 1))
+    align = functools.partial(align, sampling_ratio=None, max_sampling_ratio=8)
+    expected = roi_align_oracle(x[None], box, (bins, 1), ratio=None, most=8)
+    for run in (align, jax.jit(align)):
+        np.testing.assert_allclose(run(x, box), expected, 1e-5)
+
+
 @every_kind
 def test_boxes_left_out_have_no_influence(name):
     function, options, _, _ = CASES[name]
@@ -358,6 +377,10 @@ def test_boxes_left_out_have_no_influence(name):
     np.testing.assert_allclose(dx, kept[1], 1e-5, 1e-6)
     np.testing.assert_allclose(dboxes[:2], kept[2], 1e-5, 1e-5)
     np.testing.assert_array_equal(dboxes[2:], 0)
+    # Which image is asked of the others alone.
+    index = np.array([0, 1, -1, 9])
+    y = pooled(function, x, jnp.asarray(boxes), index, where=where, **options)
+    np.testing.assert_allclose(y[:2], kept[0], 1e-5, 1e-6)
     # An image that does not exist, known too late for an error.
     y, dx, _ = run(x, BOXES[:2], where[:2], np.array([0, 2]))
     np.testing.assert_array_equal(y[1], 0)
