@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import export
 
 
 def canonical_axes(
@@ -238,6 +239,15 @@ def check_integers(name: str, indices: Any) -> jax.Array:
     if not jnp.issubdtype(indices.dtype, jnp.integer):
         raise TypeError(f"`{name}` must be integers, got dtype {indices.dtype}")
     return indices.astype(jnp.int32)
+
+
+def check_shape(name: str, shape: Any) -> None:
+    """Raises unless `shape` is one: ints of at least 0, or symbolic."""
+    if isinstance(shape, str) or not isinstance(shape, Sequence):
+        raise TypeError(f"`{name}` must be a tuple of ints, got {shape!r}")
+    for n in shape:
+        if not export.is_symbolic_dim(n) and as_int(name, n) < 0:
+            raise ValueError(f"`{name}` must not be negative, got {tuple(shape)}")
 
 
 def check_sizes(name: str, sizes: Any, least: int = 1) -> tuple[int, ...]:

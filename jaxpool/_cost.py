@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from ._check import check_choice
+from ._check import check_choice, check_shape
 from ._order import sorting_network
 from ._registry import POOLS
 from ._window import Padding, PerAxis, make_window
@@ -90,6 +90,7 @@ def pool_cost(
       Networks and Their Applications", 1968, https://doi.org/10.1145/1468075.1468121.
     """
     check_choice("name", name, tuple(POOLS))
+    check_shape("shape", shape)
     window = make_window(
         shape,
         window_shape,

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from ._check import as_int, canonical_axes, check_bool, per_axis
+from ._check import as_int, canonical_axes, check_bool, check_shape, per_axis
 
 Padding = (
     Literal["VALID", "SAME", "SAME_LOWER"]
@@ -292,6 +292,7 @@ def pool_output_shape(
       PyTorch, `torch.nn.MaxPool2d`,
       https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool2d.html
     """
+    check_shape("shape", shape)
     window = make_window(
         shape,
         window_shape,

@@ -264,6 +264,12 @@ def test_pool_output_shape_says_the_same():
         jaxpool.pool_output_shape((4, 4, 1), 2)
     with pytest.raises(ValueError, match=r"must fit into x with shape \(4, 4, 1\)"):
         jaxpool.pool_output_shape((4, 4, 1), (5, 1))
+    with pytest.raises(TypeError, match="`shape` must be a tuple of ints, got 5"):
+        jaxpool.pool_output_shape(5, (2, 2))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError, match=r"`shape` must hold ints, got 4\.0"):
+        jaxpool.pool_cost("avg", (4.0, 4, 1), (2, 2))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="`shape` must not be negative, got"):
+        jaxpool.pool_output_shape((-1, 4, 4, 1), (2, 2))
 
 
 @pytest.mark.parametrize("name", jaxpool.POOLS)
