@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ._check import check_bool, check_float, check_where
+from ._check import check_bool, check_float, check_parameter, check_where
 from ._engine import widen, without
 from ._vectors import einsum, softmax, unit
 
@@ -21,7 +21,7 @@ def attention_pool(
     values: ArrayLike,
     *,
     where: ArrayLike | None = None,
-    scale: float | None = None,
+    scale: float | ArrayLike | None = None,
 ) -> jax.Array:
     """Averages tokens with weights by the softmax of their keys' likeness to queries.
 
@@ -36,7 +36,7 @@ def attention_pool(
       values: `(*batch, N, V)`.
       where: boolean, broadcastable to `(*batch, N)`; tokens with False take no part,
         whatever they hold.
-      scale: by default `1 / sqrt(D)`.
+      scale: a number, or a scalar array that may be learned; by default `1 / sqrt(D)`.
 
     Returns:
       `(*batch, Q, V)`, with the dtype of values; the default float for integers.
@@ -63,6 +63,8 @@ def attention_pool(
     valid = check_where(where, keys.shape[:-1])
     if scale is None:
         scale = 1 / math.sqrt(keys.shape[-1])
+    finite = "be finite", np.isfinite
+    factor = check_parameter("scale", scale, (), widen(values).dtype, *finite)
     with jax.named_scope("jaxpool.attention_pool"):
         q, k, v = widen(queries), widen(keys), widen(values)
         dtype = jnp.result_type(q, k, v)
@@ -71,7 +73,7 @@ def attention_pool(
         valid = valid[..., None]
         k, v = without(k, valid), without(v, valid)
         logits = einsum("...qd,...nd->...qn", q.astype(dtype), k.astype(dtype))
-        logits *= np.asarray(scale, dtype)
+        logits *= factor.astype(dtype)
         weights = softmax(logits, jnp.swapaxes(valid, -1, -2))
         y = einsum("...qn,...nv->...qv", weights, v.astype(dtype))
         return y.astype(values.dtype)

@@ -13,7 +13,7 @@ import numpy as np
 from jax import export, lax
 from jax.typing import ArrayLike
 
-from ._check import as_int, check_choice, check_float, check_where
+from ._check import as_int, check_choice, check_float, check_parameter, check_where
 from ._engine import widen, without
 from ._vectors import einsum, softmax
 
@@ -96,7 +96,7 @@ def mincut_pool(
     logits: ArrayLike,
     *,
     where: ArrayLike | None = None,
-    temperature: float = 1.0,
+    temperature: float | ArrayLike = 1.0,
 ) -> GraphPool:
     """Pools a graph by a soft assignment that cuts few edges.
 
@@ -112,7 +112,8 @@ def mincut_pool(
       logits: `(*batch, N, K)`, from a dense layer in the paper.
       where: boolean, broadcastable to `(*batch, N)`; nodes with False take no part,
         nor do their edges, whatever they hold.
-      temperature: divides the logits.
+      temperature: divides the logits: a positive number, or a scalar array that may be
+        learned.
 
     Returns:
       A named tuple: `x` `(*batch, K, C)`, `adjacency` `(*batch, K, K)`, `assignment`
@@ -137,11 +138,11 @@ def mincut_pool(
       Bianchi, Grattarola, Alippi, "Spectral Clustering with Graph Neural Networks for
       Graph Pooling", 2020, https://arxiv.org/abs/1907.00481, equations 5 to 8.
     """
-    if not temperature > 0:
-        raise ValueError(f"`temperature` must be positive, got {temperature!r}")
     x, a, s, nodes, dtype = _graph(x, adjacency, logits, where)
+    positive = "be positive", lambda t: t > 0
+    divisor = check_parameter("temperature", temperature, (), s.dtype, *positive)
     with jax.named_scope("jaxpool.mincut_pool"):
-        s = s / np.asarray(temperature, s.dtype)
+        s = s / divisor
         s = without(softmax(s, jnp.ones_like(s, bool)), nodes)
         degree = a.sum(-1)
         kept = einsum("...ik,...ij,...jk->...", s, a, s)

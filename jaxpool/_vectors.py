@@ -22,7 +22,8 @@ def unit(x: jax.Array) -> jax.Array:
 def softmax(logits: jax.Array, valid: jax.Array) -> jax.Array:
     """The softmax over the last axis of what is valid; 0 where nothing is."""
     low = np.asarray(-np.inf, logits.dtype)
-    level = lax.stop_gradient(jnp.where(valid, logits, low).max(-1, keepdims=True))
+    level = jnp.where(valid, logits, low).max(-1, keepdims=True, initial=low)
+    level = lax.stop_gradient(level)
     level = without(level, jnp.isfinite(level))
     weights = without(jnp.exp(without(logits - level, valid)), valid)
     total = weights.sum(-1, keepdims=True)

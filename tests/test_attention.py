@@ -36,6 +36,16 @@ def attention_oracle(queries, keys, values, where=True, scale=None):
     return y
 
 
+def test_no_tokens_give_zero_and_a_scale_may_be_learned(rng):
+    q, k, v = (jnp.asarray(rng.normal(size=(2, n, 3)), jnp.float32) for n in (4, 5, 5))
+    np.testing.assert_array_equal(attention_pool(q, k[:, :0], v[:, :0]), 0 * q)
+    half = jax.jit(lambda scale: attention_pool(q, k, v, scale=scale))(jnp.array(0.5))
+    np.testing.assert_allclose(half, attention_pool(q, k, v, scale=0.5), 1e-5, 1e-6)
+    slope = jax.grad(lambda scale: attention_pool(q, k, v, scale=scale).sum())(0.5)
+    ends = [attention_pool(q, k, v, scale=0.5 + h).sum() for h in (0.01, -0.01)]
+    np.testing.assert_allclose(slope, (ends[0] - ends[1]) / 0.02, 1e-2, 1e-3)
+
+
 @pytest.mark.parametrize("scale", [None, 0.7, 1e4])
 def test_attention_equals_the_oracle(scale, rng):
     queries = rng.normal(size=(2, 3, 4)).astype(np.float32)
