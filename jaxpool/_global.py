@@ -308,7 +308,7 @@ def global_lse_pool(
     x = check_float("x", x)
     axes, valid = _check(x, axes, keepdims, where)
     wide = _engine.widen(x)
-    scale = check_positive("temperature", temperature, wide, axes, True)
+    scale = check_positive("temperature", temperature, wide, axes, finite=True)
     with jax.named_scope("jaxpool.global_lse_pool"):
         level, finite, some = level_of(wide, axes, valid)
         zero = np.zeros((), wide.dtype)

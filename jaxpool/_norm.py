@@ -238,7 +238,7 @@ def lse_pool(
     )
     valid = check_where(where, x.shape)
     wide = _engine.widen(x)
-    scale = check_positive("temperature", temperature, wide, window.axes, True)
+    scale = check_positive("temperature", temperature, wide, window.axes, finite=True)
     with jax.named_scope("jaxpool.lse_pool"):
         wide = _engine.without(wide, valid)  # a NaN there would reach the temperature
         # lse_pool(x; T) = T lse_pool(x / T; 1)

@@ -86,7 +86,7 @@ def soft_pool(
     )
     valid = check_where(where, x.shape)
     wide = _engine.widen(x)
-    scale = check_positive("temperature", temperature, wide, window.axes, True)
+    scale = check_positive("temperature", temperature, wide, window.axes, finite=True)
     check_choice("gradient", gradient, ("exact", "paper"))
     with jax.named_scope("jaxpool.soft_pool"):
         wide = _engine.without(wide, valid)  # a NaN there would reach the temperature
