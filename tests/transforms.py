@@ -32,8 +32,9 @@ from jaxpool import _lowering
 QUICK = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
 }
+if jax.__version_info__ < (0, 11):  # 0.12 has no such option
+    QUICK["xla_cpu_use_fusion_emitters"] = False
 COLLECTIVE = re.compile(
     r"\b(all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)\b"
 )
