@@ -133,15 +133,14 @@ def check_empty(empty: Any, dtype: Any) -> np.ndarray:
     except TypeError:
         raise TypeError(f"`empty` must be a number, got {empty!r}") from None
     real = not jnp.issubdtype(dtype, jnp.complexfloating)
-    if real and not jnp.issubdtype(dtype, jnp.inexact):
+    held = not (real and value.imag)
+    if not jnp.issubdtype(dtype, jnp.inexact):
         info = jnp.iinfo(np.uint8 if dtype == np.bool_ else dtype)
         high = 1 if dtype == np.bool_ else info.max
-        held = value.real.is_integer() and info.min <= value.real <= high
-    else:
-        held = True
-    if (real and value.imag) or not held:
+        held &= value.real.is_integer() and info.min <= value.real <= high
+    if not held:
         raise ValueError(f"`empty` must be a number that {dtype} holds, got {empty!r}")
-    return np.asarray(value.real if real else value).astype(dtype)
+    return np.asarray(np.real(empty) if real else empty).astype(dtype)
 
 
 def check_where(

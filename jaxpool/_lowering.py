@@ -8,6 +8,7 @@ otherwise. The table behind them is printed by `benchmarks/core.py`.
 """
 
 import contextlib
+import contextvars
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -90,7 +91,10 @@ RULES: dict[str, Rule] = {
     ),
 }
 
-_forced: list[Rule] = []
+# Of each thread its own: one may trace for a platform while another computes.
+_forced: contextvars.ContextVar[Rule | None] = contextvars.ContextVar(
+    "forced", default=None
+)
 
 
 def force(platform: str) -> contextlib.AbstractContextManager[None]:
@@ -100,17 +104,17 @@ def force(platform: str) -> contextlib.AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def _force(rule: Rule) -> Iterator[None]:
-    _forced.append(rule)
+    before = _forced.set(rule)
     try:
         yield
     finally:
-        _forced.pop()
+        _forced.reset(before)
 
 
 def rule_of(x: Any) -> Rule | None:
     """The rule for `x` if that is known now: forced, or `x` is on a device."""
-    if _forced:
-        return _forced[-1]
+    if (rule := _forced.get()) is not None:
+        return rule
     try:
         (platform,) = {device.platform for device in x.devices()}
     except (AttributeError, ValueError, jax.errors.ConcretizationTypeError):

@@ -122,10 +122,10 @@ def find_extremum(
     # By eighths: (8, 112, 112, 64) with gradient 9 for 18 ms (2 cores, jax 0.10.2,
     # 2026-11-27). They are kept: equality below must not meet an x that XLA rounds
     # differently.
-    parts = [_eights(a, axes[0]) for a in (_row_major(x.shape, axes), x)]
+    parts = [_every_eighth(a, axes[0]) for a in (_row_major(x.shape, axes), x)]
     valids: list = [None] * len(parts[0])
     if valid is not None:
-        valids = _eights(valid, axes[0])
+        valids = _every_eighth(valid, axes[0])
     number = _engine.keep(_selection.first(reducer, zip(*parts, valids, strict=True)))
     x = _engine.keep(functools.reduce(reducer, parts[1]))
     y = _engine.keep(_reduce_eighth(x, axes, reducer))
@@ -146,7 +146,7 @@ def _eighths(x: jax.Array, axis: int) -> list[jax.Array]:
     return [lax.slice_in_dim(x, i, i + size, axis=axis) for i in starts]
 
 
-def _eights(x: jax.Array, axis: int) -> list[jax.Array]:
+def _every_eighth(x: jax.Array, axis: int) -> list[jax.Array]:
     """The elements of each eight in a row; the eighths where some would be left over.
 
     They lie near each other: the search of (8, 224, 224, 64) in bfloat16 for 32 rows

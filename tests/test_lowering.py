@@ -2,6 +2,7 @@
 
 import functools
 import re
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -177,3 +178,21 @@ def test_large_windows_compile_to_a_small_program(pool, window, options):
     text = lowered(gradient(pool, options), x, "cpu")
     assert text.count("\n") < 3000
     assert len(text) < 2e6
+
+
+def test_a_platform_is_that_of_its_thread():
+    """One thread may trace for a platform while another computes."""
+    found = []
+
+    def other():
+        found.append(_lowering.rule_of(None))
+
+    def branch(rule, x):
+        assert _lowering.rule_of(None) is rule
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        return x
+
+    jax.make_jaxpr(lambda x: _lowering.per_platform(branch, x))(1.0)
+    assert found == [None] * len(_lowering.RULES)
