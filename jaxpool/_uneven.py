@@ -317,12 +317,11 @@ def search(x, valid, sizes, reducer):
 
 def _search(sizes, reducer, rule, x, valid):
     dtype, codes, number = x.dtype, [], None
-    x, _ = _engine.comparable(rule, x, reducer, large=True)
     for axis, o, _ in _passes(x.shape, sizes):
         n = x.shape[axis]
         windows = _windows(n, o)
         if number is None:
-            x, number = _first(axis, windows, x, valid, reducer)
+            x, number = _first(rule, axis, windows, x, valid, reducer)
             code = number
         else:
             y = _engine.keep(_reduce(reducer, _itself, axis, windows, (x,)))
@@ -340,13 +339,16 @@ def _itself(position, inside, x):
     return x
 
 
-def _first(axis, windows, x, valid, reducer):
-    """The maximum of each window, and the position of the first, or of the first NaN.
+def _first(rule, axis, windows, x, valid, reducer):
+    """The maximum of each window, as the rule compares it, and the position of the
+    first, or of the first NaN.
 
     Neither from the other: XLA may compute x again, and round it differently.
     """
     ndim, here = x.ndim, x.ndim + axis
-    if windows.taps > _LARGEST_UNROLLED:
+    unrolled = windows.taps <= _LARGEST_UNROLLED
+    x, _ = _engine.comparable(rule, x, reducer, large=unrolled)
+    if not unrolled:
         ((line, value),) = zip(windows.lines, windows.values, strict=True)
         x = _spread(_take(x, line, value, axis), axis, windows.o, windows.taps)
         if valid is not None:
@@ -354,6 +356,7 @@ def _first(axis, windows, x, valid, reducer):
             valid = _spread(valid, axis, windows.o, windows.taps)
         found = find_extremum(x, (axis,), valid, reducer)
         y, tap = (lax.squeeze(a, (here + 1,)) for a in found)
+        y, _ = _engine.comparable(rule, y, reducer, large=True)
         starts, _ = edges(windows.n, windows.o)
         starts = _along(starts.astype(np.int32), ndim, axis)
         return y, _engine.keep(tap.astype(np.int32) + starts)
