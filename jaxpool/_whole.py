@@ -123,69 +123,90 @@ def find_extremum(
 
 
 def _find(axes, reducer, rule, x, valid):
-    dtype, number = x.dtype, _row_major(x.shape, axes)
+    dtype = x.dtype
     key, _ = _engine.comparable(rule, x, reducer, large=False)
     if rule.integer_order and _packs(key.dtype, x.shape, axes):
-        key, number = _find_packed(key, number, axes, valid, reducer)
-        return _engine.from_comparable(key, dtype), number
+        y, number = _find_packed(key, axes, valid, reducer)
+        return _engine.from_comparable(y, dtype), number
     x = _engine.widen(x)
-    pairs = rule.integer_order and x.dtype == jnp.float32
-    most = 32 if pairs else 8
-    parts = [_parts(a, axes[0], most) for a in (number, x)]
-    valids: list = [None] * len(parts[0])
-    if valid is not None:
-        valids = _parts(valid, axes[0], most)
-    # They are kept: equality below must not meet an x that XLA rounds differently.
-    if pairs:
-        x, number = _best_and_number(reducer, rule, *parts, valids)
-    else:
-        terms = zip(*parts, valids, strict=True)
-        number = _engine.keep(_selection.first(reducer, terms))
-        x = _engine.keep(functools.reduce(reducer, parts[1]))
-    y = _engine.keep(_reduce_eighth(x, axes, reducer))
+    exact = jnp.finfo(jnp.float32).nmant + 1  # bits of an integer
+    together = rule.integer_order and x.dtype == jnp.float32
+    together = together and _numbers_fit(x.shape, axes, exact)
+    best = _best_with_number if together else _best_and_number
+    x, number, valid = best(rule, x, axes, valid, reducer)
+    y = rule.keep(_reduce_eighth(x, axes, reducer))
     match = (x == y) | (x != x)
     if valid is not None:
-        match &= functools.reduce(jnp.logical_or, valids)
+        match &= valid
     nowhere = np.asarray(np.iinfo(number.dtype).max, number.dtype)
     number = jnp.where(match, number, nowhere).min(axes, keepdims=True)
     return y.astype(dtype), number
 
 
-def _best_and_number(reducer, rule, numbers, parts, valids):
-    """The best of float32 parts and its number, in one look at them.
+def _best_and_number(rule, x, axes, valid, reducer):
+    """The best of eight parts, its number, and whether any of them is valid.
+
+    They are kept: an equality with the best must not meet an x that XLA rounds
+    differently.
+    """
+    terms = list(_terms(x, axes, valid, most=8))
+    number = rule.keep(_selection.first(reducer, terms))
+    best = rule.keep(functools.reduce(reducer, (x for _, x, _ in terms)))
+    return best, number, _any(terms)
+
+
+def _best_with_number(rule, x, axes, valid, reducer):
+    """As `_best_and_number`, of more parts of float32, in one look at them.
 
     XLA:CPU has no loop with two results, but loops with complex ones: (8, 224, 224, 64)
     for 32 rows each, with gradient, 14.8 ms, by two loops 17.7 (2 cores, jax 0.10.2,
-    2026-11-28). Numbers are exact in float32 up to 2^24.
+    2026-11-28).
     """
-    keys = [_engine.comparable(rule, x, reducer, large=True)[0] for x in parts]
-    number = _selection.first(reducer, zip(numbers, keys, valids, strict=True))
-    best = _engine.from_comparable(functools.reduce(reducer, keys), jnp.float32)
-    both = _engine.keep(lax.complex(best, number.astype(jnp.float32)))
-    return both.real, both.imag.astype(number.dtype)
+    terms = [
+        (number, _engine.comparable(rule, x, reducer, large=True)[0], valid)
+        for number, x, valid in _terms(x, axes, valid, most=32)
+    ]
+    number = _selection.first(reducer, terms)
+    best = functools.reduce(reducer, (key for _, key, _ in terms))
+    best = _engine.from_comparable(best, x.dtype)
+    both = rule.keep(lax.complex(best, number.astype(x.dtype)))
+    return both.real, both.imag.astype(number.dtype), _any(terms)
 
 
-_PLACES = 2**16  # in the lower half of a packed integer
+def _terms(x, axes, valid, most):
+    """`(number, x, valid)` of each of `_parts`."""
+    parts = [_parts(a, axes[0], most) for a in (_row_major(x.shape, axes), x)]
+    valids: list = [None] * len(parts[0])
+    if valid is not None:
+        valids = _parts(valid, axes[0], most)
+    return zip(*parts, valids, strict=True)
+
+
+def _any(terms):
+    valids = [valid for *_, valid in terms]
+    return None if valids[0] is None else functools.reduce(jnp.logical_or, valids)
+
+
+def _numbers_fit(shape, axes, bits):
+    """Whether `bits` hold the number of every element."""
+    sizes = [shape[axis] for axis in axes]  # may be symbolic
+    return all(isinstance(n, int) for n in sizes) and math.prod(sizes) <= 2**bits
 
 
 def _packs(dtype, shape, axes):
-    """Whether an element and its number fit in 32 bits."""
+    """Whether an integer and its number fit in 32 bits."""
     small = jnp.issubdtype(dtype, jnp.integer) and jnp.iinfo(dtype).max < 2**15
-    sizes = [shape[axis] for axis in axes]
-    return (
-        small
-        and all(isinstance(n, int) for n in sizes)
-        and (math.prod(sizes) <= _PLACES)
-    )
+    return small and _numbers_fit(shape, axes, 16)
 
 
-def _find_packed(x, number, axes, valid, reducer):
+def _find_packed(x, axes, valid, reducer):
     """`find_extremum` of small integers, each packed with its number: one look at x.
 
     (8, 224, 224, 64) of bfloat16 for 32 rows each, with gradient, 9.1 ms, by two looks
     11.0 (2 cores, jax 0.10.2, 2026-11-28).
     """
-    last = np.int32(_PLACES - 1)
+    number, sixteen = _row_major(x.shape, axes), np.int32(16)
+    last = np.int32(2**16 - 1)
     # Of equal elements the first wins, and any before those that take no part.
     place = number.astype(jnp.int32)
     if reducer is lax.max:
@@ -195,7 +216,7 @@ def _find_packed(x, number, axes, valid, reducer):
         place = jnp.where(valid, place, worst)
     parts = [_parts(a, axes[0], 8) for a in (x, place)]
     packed = [
-        x.astype(jnp.int32) * np.int32(_PLACES) + place
+        (x.astype(jnp.int32) << sixteen) + place
         for x, place in zip(*parts, strict=True)
     ]
     best = _engine.keep(functools.reduce(reducer, packed))
@@ -203,7 +224,7 @@ def _find_packed(x, number, axes, valid, reducer):
     place = best & last
     if reducer is lax.max:
         place = last - place
-    return (best >> np.int32(16)).astype(x.dtype), place.astype(number.dtype)
+    return (best >> sixteen).astype(x.dtype), place.astype(number.dtype)
 
 
 def _eighths(x: jax.Array, axis: int) -> list[jax.Array]:
