@@ -187,12 +187,15 @@ def _disjoint_sum(x, window, rule):
     """
     if window.taps <= rule.sum_taps:
         return _sum_of_taps(x, window, rule)
+    rest = [window]
     if rule.sum_taps and is_half(x.dtype) and max(window.size) <= _LONGEST:
-        for one in window.split():  # not widened in memory; rows are contiguous
-            x = rule.keep(_sum_of_taps(x, one, rule))
-        return x
+        # Not widened in memory; rows are contiguous.
+        first, *rest = window.split()
+        x = rule.keep(_sum_of_taps(x, first, rule))
     x = widen(x)
-    return reduce_window(x, window, lax.add, identity(lax.add, x.dtype))
+    for one in rest:
+        x = reduce_window(x, one, lax.add, identity(lax.add, x.dtype))
+    return x
 
 
 def _sum_of_taps(x, window, rule):
