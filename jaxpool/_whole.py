@@ -101,6 +101,17 @@ def _reduce_half(axes, reducer, rule, x):
     return _engine.from_comparable(reduce_extremum(key, axes, reducer), x.dtype)
 
 
+def _reduce_apart(x, axes, reducer):
+    """`_reduce_eighth` of integers, apart from what comes before and after it."""
+    if len(axes) > 1:
+        return _engine.keep(_reduce_eighth(_engine.keep(x), axes, reducer))
+    # No fusion crosses a reduce-window: (8, 7, 4, 224, 64) 0.6 ms, kept twice 1.7.
+    size = [1] * x.ndim
+    size[axes[0]] = x.shape[axes[0]]
+    init = _engine.identity(reducer, x.dtype)[()]
+    return lax.reduce_window(x, init, reducer, size, size, "VALID")
+
+
 def _reduce_eighth(x, axes, reducer):
     best = jnp.max if reducer is lax.max else jnp.min
     y = best(x, axes, keepdims=True)
@@ -219,8 +230,7 @@ def _find_packed(x, axes, valid, reducer):
         (x.astype(jnp.int32) << sixteen) + place
         for x, place in zip(*parts, strict=True)
     ]
-    best = _engine.keep(functools.reduce(reducer, packed))
-    best = _engine.keep(_reduce_eighth(best, axes, reducer))
+    best = _reduce_apart(functools.reduce(reducer, packed), axes, reducer)
     place = best & last
     if reducer is lax.max:
         place = last - place
