@@ -140,9 +140,8 @@ def _find(axes, reducer, rule, x, valid):
         y, number = _find_packed(key, axes, valid, reducer)
         return _engine.from_comparable(y, dtype), number
     x = _engine.widen(x)
-    exact = jnp.finfo(jnp.float32).nmant + 1  # bits of an integer
-    together = rule.integer_order and x.dtype == jnp.float32
-    together = together and _numbers_fit(x.shape, axes, exact)
+    exact = _numbers_fit(x.shape, axes, jnp.finfo(jnp.float32).nmant + 1)
+    together = rule.integer_order and x.dtype == jnp.float32 and exact
     best = _best_with_number if together else _best_and_number
     x, number, valid = best(rule, x, axes, valid, reducer)
     y = rule.keep(_reduce_eighth(x, axes, reducer))
