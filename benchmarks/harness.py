@@ -75,16 +75,15 @@ def measure(case: str, contenders: Mapping[str, Contender], rounds: int) -> Row:
     than 20 ms there are four times as many, since the shortest vary most.
     """
     times: dict[str, list[float]] = {name: [] for name in contenders}
-    calls, turns, slowest = {}, {}, 0.0
+    first = {}
     for name, run in contenders.items():
         run(1)
-        seconds = _seconds(run, 1)
-        # A GPU queues calls, which hides the time to launch one.
-        calls[name] = 10 if on_gpu() and seconds < 0.05 else 1
-        turns[name] = min(rounds, 3) if seconds > 1 else rounds
-        slowest = max(slowest, seconds)
-    if slowest < 0.02:
-        turns = {name: 4 * turn for name, turn in turns.items()}
+        first[name] = _seconds(run, 1)
+    # A GPU queues calls, which hides the time to launch one.
+    calls = {n: 10 if on_gpu() and t < 0.05 else 1 for n, t in first.items()}
+    if max(first.values()) < 0.02:
+        rounds *= 4
+    turns = {n: min(rounds, 3) if t > 1 else rounds for n, t in first.items()}
     for i in range(max(turns.values())):
         for name, run in contenders.items():
             if i < turns[name]:

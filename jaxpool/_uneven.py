@@ -340,8 +340,7 @@ def _itself(position, inside, x):
 
 
 def _first(rule, axis, windows, x, valid, reducer):
-    """The maximum of each window, as the rule compares it, and the position of the
-    first, or of the first NaN.
+    """The maximum of each window, comparable, and where the first is, or first NaN.
 
     Neither from the other: XLA may compute x again, and round it differently.
     """
