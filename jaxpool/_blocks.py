@@ -26,6 +26,7 @@ from jax import lax
 from ._window import Window
 
 Shift = tuple[int, ...]
+Pads = Sequence[tuple[int, int]]  # (low, high) per axis; negative: cut off
 
 
 class _Cut(NamedTuple):
@@ -36,6 +37,13 @@ class _Cut(NamedTuple):
     offset: int  # `e`: where in it the window begins
     per_window: int  # `A`
     blocks: int  # `Q`
+
+
+def padded(x: jax.Array, pads: Pads | None = None, value: Any = 0) -> jax.Array:
+    """x with `value` around it, or without its borders."""
+    if pads is None:
+        return x
+    return lax.pad(x, np.asarray(value, x.dtype), [(lo, hi, 0) for lo, hi in pads])
 
 
 def view(
@@ -128,25 +136,29 @@ def occupied(shift: Shift, window: Window, ndim: int) -> np.ndarray:
 
 
 def placing(
-    y: jax.Array, window: Window, value: Any = 0, pads: bool = False
+    y: jax.Array,
+    window: Window,
+    value: Any = 0,
+    pads: bool = False,
+    keep: Callable[..., jax.Array] = padded,
 ) -> Callable[[Shift], jax.Array]:
     """Lays an output over the block at a given shift of each of its windows.
 
     `value` stands where there is no output; axes of size 1 broadcast. Slices of one
-    padded array, or with `pads` each a pad of its own: see `Rule.pads`.
+    array padded by `keep`, or with `pads` each a pad of its own: see `Rule.pads`.
     """
-    value = np.asarray(value, y.dtype)
     ranges = []  # per axis: the first index for a shift of 0, and the count
-    config = [(0, 0, 0)] * y.ndim
+    config = [(0, 0)] * y.ndim
     for axis, cut, o, margins in zip(
         window.axes, _cuts(window), window.output, _margins(window), strict=True
     ):
         spread = y.shape[axis] == 1 != o
         if not spread and not pads:
-            config[axis] = (*margins, 0)
+            config[axis] = margins
         first = cut.back if pads else cut.per_window - 1
         ranges.append((0, 1, 0) if spread else (first, cut.blocks, 1))
-    y = lax.pad(y, value, config)
+    value = np.asarray(value, y.dtype)
+    y = padded(y, config, value) if value else keep(y, config)
 
     def at(shift: Shift) -> jax.Array:
         each = zip(shift, ranges, strict=True)
@@ -163,6 +175,7 @@ def window_sums(
     window: Window,
     ndim: int,
     pads: bool = False,
+    keep: Callable[..., jax.Array] = padded,
 ) -> jax.Array:
     """Sums `(shift, blocks)` per window: the transpose of `placing`."""
     cuts, steps = _cuts(window), (1,) * len(window.axes)
@@ -175,14 +188,14 @@ def window_sums(
             order = window.axes[reverse], starts[reverse], window.output[reverse]
             return view(part, *order, steps, _zero(part))
         each = zip(shift, cuts, strict=True)
-        config = [(cut.per_window - 1 - a, a, 0) for a, cut in each]
-        return lax.pad(part, _zero(part), window.along(ndim, config, (0, 0, 0)))
+        config = [(cut.per_window - 1 - a, a) for a, cut in each]
+        return padded(part, window.along(ndim, config, (0, 0)))
 
     total = functools.reduce(lax.add, (of_windows(*part) for part in parts))
     if pads:
         return total
-    config = [(-lo, -hi, 0) for lo, hi in _margins(window)]
-    return lax.pad(total, _zero(total), window.along(ndim, config, (0, 0, 0)))
+    config = [(-lo, -hi) for lo, hi in _margins(window)]
+    return keep(total, window.along(ndim, config, (0, 0)))
 
 
 def _zero(x):

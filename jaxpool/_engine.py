@@ -284,9 +284,9 @@ def from_comparable(key: jax.Array, dtype: Any) -> jax.Array:
     return lax.bitcast_convert_type(bits, dtype)
 
 
-def keep(x: jax.Array) -> jax.Array:
-    """The identity; what comes before it is not computed again in what comes after."""
-    return per_platform(lambda rule, x: rule.keep(x), x)
+def keep(x: jax.Array, pads: blocks.Pads | None = None) -> jax.Array:
+    """x, padded with 0; what comes before is not computed again in what comes after."""
+    return per_platform(lambda rule, x: rule.keep(x, pads), x)
 
 
 # --- Masks ----------------------------------------------------------------------------

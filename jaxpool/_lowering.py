@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from ._blocks import Pads, padded
+
 
 class Rule(NamedTuple):
     """How windows are computed on a platform."""
@@ -27,8 +29,9 @@ class Rule(NamedTuple):
     # The same for the maximum of windows that overlap along one axis: 3/s2 SAME of
     # (16, 4096, 128) 3.3, by taps 12 (2026-11-27).
     native_axis: bool
-    # Materialises its argument: keeps the passes before and after it apart.
-    keep: Callable[[jax.Array], jax.Array]
+    # Materialises its argument, padded if so asked: keeps the passes before and after
+    # it apart.
+    keep: Callable[..., jax.Array]
     # Whether each shift of an array is a pad of it, not a slice of one padded array.
     # 3x3/s2 by the compiler for an H100: 28 loads against 53, 461 instructions against
     # 646; 3x3/s1 with its gradient 2 kernels against 3; of an axis split over devices
@@ -61,33 +64,38 @@ class Rule(NamedTuple):
     ordered_scatter: bool
 
 
-def _keep_cpu(x: jax.Array) -> jax.Array:
+def _keep_cpu(x: jax.Array, pads: Pads | None = None) -> jax.Array:
     """The identity, as a reduce-window that sums each element with padding alone.
 
     XLA:CPU drops `optimization_barrier` before it fuses (jaxlib <= 0.11), and then
     recomputes an arg-tap in every tap of the backward; no fusion crosses a
     reduce-window. Its window is dilated past a new axis of size 1, so that it costs one
-    read and one write, is its own transpose, and never meets a sharded axis.
+    read and one write, is its own transpose, and never meets a sharded axis. Padding it
+    costs no pass of its own.
     """
     if x.dtype == jnp.bool_:
-        return _keep_cpu(x.astype(jnp.uint8)).astype(jnp.bool_)
+        return _keep_cpu(x.astype(jnp.uint8), pads).astype(jnp.bool_)
+    *outer, last = pads or [(0, 0)] * x.ndim
     x = jnp.expand_dims(x, -2)
     ones, two = (1,) * x.ndim, (*(1,) * (x.ndim - 2), 2, 1)
-    pads = [(0, 0)] * (x.ndim - 2) + [(0, 2), (0, 0)]
-    zero = np.zeros((), x.dtype)
-    x = lax.reduce_window(x, zero, lax.add, two, ones, pads, window_dilation=two)
+    all_pads, zero = [*outer, (0, 2), last], np.zeros((), x.dtype)
+    x = lax.reduce_window(x, zero, lax.add, two, ones, all_pads, window_dilation=two)
     return jnp.squeeze(x, -2)
 
 
+def _keep_by_barrier(x: jax.Array, pads: Pads | None = None) -> jax.Array:
+    return lax.optimization_barrier(padded(x, pads))
+
+
 RULES: dict[str, Rule] = {
-    "tpu": Rule(True, True, lambda x: x, False, 0, 0, 9, 0, 0, False, True),
+    "tpu": Rule(True, True, padded, False, 0, 0, 9, 0, 0, False, True),
     "cpu": Rule(False, True, _keep_cpu, False, 9, 32, 32, 9, 8, True, True),
     # One kernel may look at 9 taps; more cost it more than another pass over the data.
     # An H200 (jax 0.11.2, 2026-11-26), (64, 80, 80, 128) float32, 5x5/s1: maximum 0.70
     # ms at once, 0.31 by axis; with its gradient 2.79 and 1.61 (stock 1.80). 31x31/s1
     # with its gradient: 13.2 with all taps of an axis beside the arg-tap, else 17.0.
     "default": Rule(
-        False, False, lax.optimization_barrier, True, 9, 9, 9, 32, 0, False, False
+        False, False, _keep_by_barrier, True, 9, 9, 9, 32, 0, False, False
     ),
 }
 

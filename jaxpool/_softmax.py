@@ -125,7 +125,8 @@ def _below(level, m):
     # finite m, so that -inf has weight 0 in a window of nothing else, too.
     lowest = np.asarray(-104 if level.dtype == jnp.float32 else -746, level.dtype)
     m = jnp.maximum(m, np.asarray(jnp.finfo(m.dtype).min, m.dtype))
-    return jnp.maximum(level - m, lowest)
+    # Only where there is no output, and m is 0, is a level above it.
+    return jnp.maximum(jnp.where(level > m, _zero(m), level - m), lowest)
 
 
 _FILLS = _Parts(-np.inf, 0, 0)  # in padding
@@ -157,9 +158,7 @@ def _tangent(window, relative, parts, outputs, dz, dmean):
         """`sum e term(..) tangent`, 0 for a tangent of None."""
         if tangent is None:
             return jnp.zeros_like(z)
-        # Where there is no output the level is infinite, and the weight 0.
-        places = [blocks.placing(m, window, np.inf)]
-        places += [blocks.placing(y, window) for y in outputs]
+        places = [blocks.placing(y, window, keep=_engine.keep) for y in (m, *outputs)]
         tangent = blocks.to_blocks(tangent, window)
 
         def at(shift, real):
@@ -173,7 +172,7 @@ def _tangent(window, relative, parts, outputs, dz, dmean):
         shifts = blocks.shifts(window, ndim)
         terms = ((shift, at(shift, real)) for shift, _, real in shifts)
         # Kept for its transpose: as part of a pad its cotangent would not vectorise.
-        return _engine.keep(blocks.window_sums(terms, window, ndim))
+        return blocks.window_sums(terms, window, ndim, keep=_engine.keep)
 
     one = np.ones((), m.dtype)
     logits_are_values = relative and here.mean is None
