@@ -94,9 +94,7 @@ RULES: dict[str, Rule] = {
     # An H200 (jax 0.11.2, 2026-11-26), (64, 80, 80, 128) float32, 5x5/s1: maximum 0.70
     # ms at once, 0.31 by axis; with its gradient 2.79 and 1.61 (stock 1.80). 31x31/s1
     # with its gradient: 13.2 with all taps of an axis beside the arg-tap, else 17.0.
-    "default": Rule(
-        False, False, _keep_by_barrier, True, 9, 9, 9, 32, 0, False, False
-    ),
+    "default": Rule(False, False, _keep_by_barrier, True, 9, 9, 9, 32, 0, False, False),
 }
 
 # Of each thread its own: one may trace for a platform while another computes.
