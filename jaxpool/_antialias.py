@@ -25,6 +25,7 @@ from ._check import (
     check_array,
     check_choice,
     check_inexact,
+    check_static,
     per_axis,
     pooled_axes,
 )
@@ -289,6 +290,7 @@ def polyphase_pool(
     """
     x = check_array("x", x, complex_ok=True)
     axes = pooled_axes(x.shape, axes)
+    check_static(x.shape, axes)
     strides = per_axis("strides", strides, len(axes), 1)
     if channel_axis is not None:
         (channel_axis,) = canonical_axes(x.shape, (channel_axis,), None)

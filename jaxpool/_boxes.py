@@ -96,7 +96,7 @@ def check_regions(
 
 def _check_index(batch_index, valid, count, x):
     """The image of each box; those of boxes that are left out may be any."""
-    boxes = len(valid)
+    (boxes,) = valid.shape
     if batch_index is None:
         if count != 1:
             raise ValueError(
@@ -205,7 +205,7 @@ def _samples(start, size, bins, ratio, most) -> Samples:
     first = start[:, None, None] + number * bin_size
     each = np.arange(most, dtype=np.int32)[None, None]
     ratio = ratio[:, None, None]
-    real = jnp.broadcast_to(each < ratio, (len(size), bins, most))
+    real = jnp.broadcast_to(each < ratio, (*size.shape, bins, most))
     step = bin_size / jnp.maximum(ratio, 1).astype(size.dtype)
     position = first + (each + 0.5).astype(size.dtype) * step
     return Samples(position, real)
@@ -237,8 +237,13 @@ def taps(samples: Samples, size: int) -> Taps:
 
 def dense(taps: Taps, size: int) -> jax.Array:
     """Taps as weights of all elements, `(K, P, size)`."""
-    hot = taps.place[..., None] == np.arange(size, dtype=np.int32)[None, None, None]
+    hot = taps.place[..., None] == lax.iota(jnp.int32, size)[None, None, None]
     return without(taps.weight[..., None], hot).sum(-2)
+
+
+def as_int32(size: int) -> jax.Array:
+    """A size, which may be symbolic, as a number to compute with."""
+    return jnp.asarray(size, jnp.int32)
 
 
 # --- Weighted sums --------------------------------------------------------------------
@@ -253,7 +258,7 @@ def gathered_sums(
     """
     _, height, width, channels = images.shape
     flat = images.reshape(images.shape[0] * height * width, channels)
-    first = (image[:, None, None] * np.int32(height) + rows.place) * np.int32(width)
+    first = (image[:, None, None] * as_int32(height) + rows.place) * as_int32(width)
 
     def pixels(i, j):
         place = first[:, :, None, i] + columns.place[:, None, :, j]

@@ -181,10 +181,10 @@ def check_bool(name: str, value: Any) -> None:
 
 def check_divisor(name: str, value: Any) -> None:
     """Raises unless `value` is a number other than 0."""
-    if isinstance(value, (bool, str)) or not np.isscalar(value):
-        raise TypeError(f"`{name}` must be a number, got {value!r}")
-    if value == 0:
-        raise ValueError(f"`{name}` must not be 0")
+    if isinstance(value, (bool, str)) or not np.isscalar(value) or np.iscomplex(value):
+        raise TypeError(f"`{name}` must be a real number, got {value!r}")
+    if value == 0 or not np.isfinite(value):
+        raise ValueError(f"`{name}` must be finite and not 0, got {value!r}")
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
@@ -230,6 +230,15 @@ def pooled_axes(shape: Sequence[int], axes: Sequence[int], least: int = 1):
             f"`x` must not be empty along axes {axes}, got shape {tuple(shape)}"
         )
     return axes
+
+
+def check_static(shape: Sequence[int], axes: Sequence[int]) -> None:
+    """Raises where the size of a pooled axis has to be known."""
+    if not all(isinstance(shape[axis], (int, np.integer)) for axis in axes):
+        raise ValueError(
+            f"`x` must have static sizes along axes {tuple(axes)} here, got the "
+            f"symbolic shape {tuple(shape)}"
+        )
 
 
 def check_integers(name: str, indices: Any) -> jax.Array:

@@ -21,9 +21,11 @@ from . import _engine
 from ._check import (
     canonical_axes,
     check_array,
+    check_bool,
     check_empty,
     check_float,
     check_sizes,
+    check_static,
     check_where,
 )
 from ._indices import flatten, rows, unflatten
@@ -147,6 +149,7 @@ def fractional_max_pool(
     """
     x = check_array("x", x)
     window = make_window(x.shape, window_shape, strides=1, axes=axes)
+    check_static(x.shape, window.axes)
     order = _order(x.shape, axes, len(window.axes))
     if not isinstance(overlapping, (bool, np.bool_)):
         raise TypeError(f"`overlapping` must be True or False, got {overlapping!r}")
@@ -154,6 +157,7 @@ def fractional_max_pool(
     samples = _samples(x.shape, window, order, key, samples)
     valid = check_where(where, x.shape)
     fill = check_empty(empty, x.dtype)
+    check_bool("return_indices", return_indices)
     with jax.named_scope("jaxpool.fractional_max_pool"):
         parts = _parts(x.ndim, window, output, samples, overlapping)
         fixed = lax.stop_gradient(x)

@@ -14,7 +14,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from . import _engine, _selection
-from ._check import check_array, check_choice, check_empty, check_where
+from ._check import check_array, check_bool, check_choice, check_empty, check_where
 from ._window import Padding, PerAxis, PoolOptions, Window, make_window
 
 
@@ -294,6 +294,7 @@ def median_pool(
 
 
 def _extremum_pool(x, window, reducer, valid, empty, return_indices):
+    check_bool("return_indices", return_indices)
     if valid is not None:
         valid = _engine.spread_mask(valid, window)
         x = jnp.where(valid, x, _engine.identity(reducer, x.dtype))

@@ -6,7 +6,7 @@ Letters: `N` images `(N, H, W, C)`, `K` boxes, an output of `P x Q` bins per box
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax import lax
 from jax.typing import ArrayLike
 
 from . import _boxes
@@ -81,7 +81,7 @@ def ps_roi_pool(
         for low, high, bins, size in regions.axes:
             last = size - 1 if torchvision_compat else size
             start, end = _boxes.rounded_bins(low, high, bins, last, inclusive=False)
-            pixel = np.arange(size, dtype=np.int32)[None, None]
+            pixel = lax.iota(jnp.int32, size)[None, None]
             inside = (pixel >= start[..., None]) & (pixel < end[..., None])
             count = jnp.maximum(end - start, 1)[..., None].astype(low.dtype)
             weights.append(inside.astype(count.dtype) / count)

@@ -22,6 +22,7 @@ from ._check import (
     check_choice,
     check_empty,
     check_sizes,
+    check_static,
     check_where,
     per_axis,
     pooled_axes,
@@ -106,6 +107,7 @@ def spatial_pyramid_pool(
             pool = adaptive_max_pool if reducer == "max" else adaptive_avg_pool
             calls.append(functools.partial(pool, output_shape=grid, **options))
         else:
+            check_static(x.shape, axes)
             fixed = _PLACED[windows](x.shape, axes, grid)
             pool = max_pool if reducer == "max" else avg_pool
             calls.append(functools.partial(pool, **fixed, **options))

@@ -258,17 +258,17 @@ def _first_largest(regions: Regions, rows, columns):
     _, height, width, channels = images.shape
     top, bottom = (edge[:, :, None, None] for edge in rows)
     left, right = (edge[:, None, :, None] for edge in columns)
-    image = regions.image[:, None, None, None] * np.int32(height)
+    image = regions.image[:, None, None, None] * _boxes.as_int32(height)
     tall = jnp.max(bottom - top, initial=0)
     wide = jnp.max(right - left, initial=0)
-    shape = (len(regions.corners), *regions.bins, channels)
+    shape = (*regions.image.shape, *regions.bins, channels)
 
     def step(t, state):
         best, pixel, some = state
         i, j = top + t // wide, left + t % wide
         inside = (i < bottom) & (j < right)
         row = image + jnp.minimum(i, height - 1)
-        here = row * np.int32(width) + jnp.minimum(j, width - 1)
+        here = row * _boxes.as_int32(width) + jnp.minimum(j, width - 1)
         here = jnp.broadcast_to(here, shape)
         value = _element(images, here)
         better = (value > best) | ~some | ((value != value) & (best == best))
@@ -295,7 +295,7 @@ def _integrals(start, end, bins, size):
     step = length / np.asarray(bins, length.dtype)
     number = np.arange(bins + 1, dtype=length.dtype)[None]
     edges = (start[:, None] + number * step)[..., None]
-    element = np.arange(size, dtype=length.dtype)[None, None]
+    element = lax.iota(length.dtype, size)[None, None]
     below = _integral_of_hat(edges - element)
     some = (step > 0)[..., None]
     share = jnp.diff(below, axis=1) / jnp.where(some, step[..., None], 1)

@@ -19,7 +19,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from . import _engine
-from ._check import check_choice, check_inexact, pooled_axes
+from ._check import check_choice, check_inexact, check_static, pooled_axes
 from ._filter import elements, filter_axis
 from ._indices import sized_axes
 from ._window import Window, make_window
@@ -70,6 +70,7 @@ def spectral_pool(
     """
     x = check_inexact("x", x)
     axes, sizes = sized_axes("x", x.shape, output_shape, axes)
+    check_static(x.shape, axes)
     if any(h > x.shape[axis] for axis, h in zip(axes, sizes, strict=True)):
         raise ValueError(
             f"`output_shape` must be at most the size of x with shape {x.shape} along "
@@ -177,6 +178,7 @@ def wavelet_pool(
     """
     x = check_inexact("x", x)
     axes = pooled_axes(x.shape, axes)
+    check_static(x.shape, axes)
     check_choice("wavelet", wavelet, _WAVELETS)
     check_choice("scale", scale, ("orthonormal", "mean"))
     check_choice("gradient", gradient, ("exact", "paper"))

@@ -154,8 +154,14 @@ def _as(x, dtype):
     return x.astype(dtype)
 
 
+OTHER_INTEGERS = ("int8", "int16", "uint16", "uint32", "int64", "uint64")
+
+
 def check_dtypes(name, others=(), rules=("cpu",), **options):
-    """`check` of 16-bit floats, of `others` with a mask as well, and of float64."""
+    """`check` of 16-bit floats, of `others` with a mask as well, and of float64.
+
+    Of every integer type if one is among the others.
+    """
     shape, kept = (5, 7, 2), {"window_shape": (3, 2), "strides": (2, 1), **options}
     x = tie_free(shape)
     padded = kept | {"padding": ((1, 2), (0, 1))}
@@ -166,7 +172,10 @@ def check_dtypes(name, others=(), rules=("cpu",), **options):
     for rule in rules:
         check(name, some, rule)
     with jax.enable_x64(True):
-        check(name, cases(FEW[1:2], "float64", **options))
+        wide = cases(FEW[1:2], "float64", **options)
+        if "int32" in others:
+            wide += [(_as(x, np.dtype(d)), padded) for d in OTHER_INTEGERS]
+        check(name, wide)
 
 
 def _ceil_matters(case):

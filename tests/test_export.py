@@ -16,10 +16,16 @@ BATCHED = [name for name in catalogue.CALLS if not name.startswith("segment_")]
 SEGMENTS = [name for name in catalogue.CALLS if name.startswith("segment_")]
 
 
-def reloaded(fn, *specs):
-    """`fn` as it comes back from bytes, and its program for CPU and TPU."""
-    # CUDA draws random numbers by a kernel of JAX's own, the one custom call there is.
-    exported = jax.export.export(jax.jit(fn), platforms=("cpu", "tpu"))(*specs)
+# CUDA draws random numbers by a kernel of JAX's own, the one custom call there is.
+DRAWN = {
+    *("compact_bilinear_pool", "fractional_max_pool", "random_mixed_pool"),
+    *("random_pool", "s3_pool", "stochastic_pool"),
+}
+
+
+def reloaded(fn, *specs, platforms=("cpu", "tpu")):
+    """`fn` as it comes back from bytes, and its program."""
+    exported = jax.export.export(jax.jit(fn), platforms=platforms)(*specs)
     again = jax.export.deserialize(exported.serialize())
     return again.call, exported.mlir_module()
 
@@ -33,7 +39,7 @@ def check_same(call, fn, *args):
 
 
 def custom_calls(text):
-    return set(re.findall(r"stablehlo\.custom_call @(\w+)", text)) - {
+    return set(re.findall(r"stablehlo\.custom_call @(\S+?)\(", text)) - {
         "shape_assertion"  # of symbolic sizes, resolved when the program is compiled
     }
 
@@ -43,7 +49,9 @@ def test_symbolic_batch(name):
     _, *rest = catalogue.SHAPES.get(name, catalogue.SHAPE)
     shape = jax.export.symbolic_shape(", ".join(["b", *map(str, rest)]))
     fn = catalogue.CALLS[name]
-    call, text = reloaded(fn, jax.ShapeDtypeStruct(shape, jnp.float32))
+    platforms = ("cpu", "tpu") if name in DRAWN else ("cpu", "cuda", "tpu")
+    spec = jax.ShapeDtypeStruct(shape, jnp.float32)
+    call, text = reloaded(fn, spec, platforms=platforms)
     assert not custom_calls(text)
     check_same(call, fn, jnp.asarray(tie_free((3, *rest))))
 
@@ -103,6 +111,48 @@ def test_sizes_that_must_be_known(fn, message):
     shape = jax.export.symbolic_shape(SIZES, constraints=["w >= 3"])
     with pytest.raises(ValueError, match=message):
         reloaded(fn, jax.ShapeDtypeStruct(shape, jnp.float32))
+
+
+# With a stride, with weights per tap, or to a size that depends on the input's.
+STATIC = {
+    *("ada_unpool", "adaptive_avg_pool", "adaptive_max_pool", "adaptive_min_pool"),
+    *("avg_unpool", "blur_pool", "detail_preserving_pool", "fractional_max_pool"),
+    *("indices_from_tensorflow", "indices_to_tensorflow", "max_blur_pool"),
+    *("max_unpool", "polyphase_pool", "rank_pool", "s3_pool", "spatial_pyramid_pool"),
+    *("spectral_pool", "topk_avg_pool", "wavelet_pool"),
+}
+
+
+def test_symbolic_sizes_work_or_are_refused():
+    """Every function of images or of tokens; those that refuse say what they need."""
+    images = jax.export.symbolic_shape("b, h, w, 4", constraints=["h >= 6", "w >= 6"])
+    tokens = jax.export.symbolic_shape("b, n, 4", constraints=["n >= 6"])
+    refused = set()
+    for name in BATCHED:
+        shape = tokens if name in catalogue.TOKENS else images
+        try:
+            jax.eval_shape(
+                catalogue.CALLS[name], jax.ShapeDtypeStruct(shape, jnp.float32)
+            )
+        except ValueError as error:
+            assert re.match(
+                r"`(x|output_shape)` must .*(static|unknown) size", str(error)
+            )
+            refused.add(name)
+    assert refused == STATIC
+
+
+@pytest.mark.parametrize("name", ["roi_align", "roi_pool", "ps_roi_align"])
+def test_regions_of_images_of_any_size(name):
+    """And any number of boxes."""
+
+    def fn(x, boxes):
+        return getattr(jaxpool, name)(x, boxes, (2, 2))
+
+    scope = jax.export.SymbolicScope()
+    shapes = (jax.export.symbolic_shape(s, scope=scope) for s in ("h, w, 4", "k, 4"))
+    call, _ = reloaded(fn, *(jax.ShapeDtypeStruct(s, jnp.float32) for s in shapes))
+    check_same(call, fn, jnp.asarray(tie_free((6, 7, 4))), jnp.asarray(catalogue.BOXES))
 
 
 def test_strides_need_static_sizes():

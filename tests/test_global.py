@@ -55,7 +55,8 @@ def test_equals_the_oracle(name, dtype):
     for seed, (shape, axes, options) in enumerate(CASES):
         x = tie_free(shape, seed).astype(jnp.dtype(dtype))
         if "where" in options:
-            x = np.where(options["where"], x, np.asarray(np.nan, x.dtype))
+            garbage = np.array([np.nan, np.inf, -np.inf], x.dtype)
+            x = np.where(options["where"], x, np.resize(garbage, x.shape))
         xs.append(x)
         wanted.append(expected(name, x, axes, **options))
     pool = functools.partial(getattr(jaxpool, name), **POOLS[name][1])
@@ -66,32 +67,43 @@ def test_equals_the_oracle(name, dtype):
         for x, g, (_, axes, options) in zip(xs, gs, CASES, strict=True):
             f = functools.partial(pool, axes=axes, **options)
             y, vjp = jax.vjp(f, x)
-            results.append((y, vjp(g)[0]))
+            slope = jax.jvp(f, (x,), (jnp.where(jnp.isfinite(x), 1, x),))[1]
+            results.append((y, vjp(g)[0], (slope * g).astype(jnp.float32).sum()))
         return results
 
     tolerance = 1e-5 if dtype == "float32" else 1e-2
     got = jax.device_get(program(xs, [g for _, g, _ in wanted]))
-    for (y, dx), (y_wanted, _, dx_wanted) in zip(got, wanted, strict=True):
+    for (y, dx, along), (y_wanted, _, dx_wanted) in zip(got, wanted, strict=True):
         assert y.dtype == jnp.dtype(dtype) and y.shape == y_wanted.shape
-        for a, b in ((y, y_wanted), (dx, dx_wanted)):
+        for a, b in ((y, y_wanted), (dx, dx_wanted), (along, dx_wanted.sum())):
             np.testing.assert_allclose(a.astype(float), b, tolerance, tolerance)
 
 
 @pytest.mark.parametrize("mode", ["mean", "add", "concat"])
 def test_average_and_maximum(mode):
-    x = tie_free((2, 3, 5, 2))
-    y, vjp = jax.vjp(lambda x: jaxpool.global_avg_max_pool(x, mode=mode), x)
-    mean, g, dmean = expected("global_avg_pool", x, (-3, -2))
-    top, _, dtop = expected("global_max_pool", x, (-3, -2))
-    joined = {
-        "mean": (mean + top) / 2,
-        "add": mean + top,
-        "concat": np.concatenate([mean, top], -1),
-    }[mode]
-    np.testing.assert_allclose(y, joined, 1e-6)
-    cotangent = np.concatenate([g, g], -1) if mode == "concat" else g
-    dx = (dmean + dtop) / (2 if mode == "mean" else 1)
-    np.testing.assert_allclose(vjp(cotangent)[0], dx, 1e-5, 1e-7)
+    """With garbage under the masks, as of all others."""
+    for shape, axes, options in CASES:
+        if shape[-1] in [shape[a] for a in axes] and mode == "concat":
+            continue  # pools the channels
+        x = tie_free(shape)
+        if "where" in options:
+            garbage = np.resize(np.float32([np.nan, np.inf, -np.inf]), shape)
+            x = np.where(options["where"], x, garbage)
+        pool = functools.partial(jaxpool.global_avg_max_pool, mode=mode, axes=axes)
+        y, vjp = jax.vjp(functools.partial(pool, **options), x)
+        mean, g, dmean = expected("global_avg_pool", x, axes, **options)
+        top, _, dtop = expected("global_max_pool", x, axes, **options)
+        empty = options.get("empty", 0)
+        nothing = (mean == empty) & (top == empty)
+        joined = {
+            "mean": (mean + top) / 2,
+            "add": np.where(nothing, empty, mean + top),
+            "concat": np.concatenate([mean, top], -1),
+        }[mode]
+        np.testing.assert_allclose(y, joined, 1e-5, 1e-6)
+        cotangent = np.concatenate([g, g], -1) if mode == "concat" else g
+        dx = (dmean + dtop) / (2 if mode == "mean" else 1)
+        np.testing.assert_allclose(vjp(cotangent)[0], dx, 1e-5, 1e-6)
 
 
 def test_transforms_of_average_and_maximum():
@@ -177,11 +189,12 @@ def test_extremes_are_finite(dtype, size):
 
 def test_a_mask_that_leaves_nothing():
     x = np.full((2, 3, 1), np.nan, np.float32)
-    for name in POOLS:
+    for name in (*POOLS, "global_avg_max_pool"):
         pool = functools.partial(getattr(jaxpool, name), where=x == 0, empty=-3.0)
         y, vjp = jax.vjp(pool, x)
         np.testing.assert_array_equal(y, [-3])
         np.testing.assert_array_equal(vjp(y)[0], np.zeros_like(x))
+        np.testing.assert_array_equal(jax.jvp(pool, (x,), (x,))[1], [0])
 
 
 def test_integers():
@@ -196,15 +209,16 @@ def test_integers():
 @every_pool
 def test_transforms(name):
     pool = functools.partial(getattr(jaxpool, name), **POOLS[name][1])
-    check_transforms(
-        pool, tie_free((2, 2, 3, 2)), order=1, dtypes=("float32",), eager_grad=False
-    )
+    order = 2 if name in ("global_gem_pool", "global_lse_pool") else 1
+    options = {"dtypes": ("float32",), "eager_grad": False, "order": order}
+    check_transforms(pool, tie_free((2, 2, 3, 2)), **options)
 
 
-@every_pool
+@pytest.mark.parametrize("name", [*POOLS, "global_avg_max_pool"])
 def test_symbolic_sizes(name):
     """One exported program for images of any size."""
-    pool = jax.jit(functools.partial(getattr(jaxpool, name), **POOLS[name][1]))
+    _, options = POOLS.get(name, ("", {}))
+    pool = jax.jit(functools.partial(getattr(jaxpool, name), **options))
     shape = jax.export.symbolic_shape("b, h, w, 2")
     exported = jax.export.export(pool)(jax.ShapeDtypeStruct(shape, jnp.float32))
     for size in ((1, 2, 5, 2), (3, 4, 4, 2)):

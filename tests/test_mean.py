@@ -67,7 +67,7 @@ def test_exponents():
 
 
 def test_dtypes():
-    check_dtypes("sum_pool", [*OTHERS, "int8", "complex64"])
+    check_dtypes("sum_pool", [*OTHERS, "complex64"])
     check_dtypes("avg_pool", OTHERS)
     check_dtypes("lp_pool", OTHERS, p=3.0)
 
@@ -366,7 +366,7 @@ def test_every_transformation(name):
 
 def test_every_transformation_of_norms():
     pool = functools.partial(jaxpool.lp_pool, p=3.0)
-    check_plain_transforms(pool, eager_grad=False)
+    check_plain_transforms(jaxpool.lp_pool, eager_grad=False, order=2)  # p = 2
     check_involved_transforms(pool)
 
 
@@ -395,11 +395,11 @@ def test_wrong_exponents():
 
 
 def test_wrong_divisors():
-    for divisor in (0, 0.0):
-        with pytest.raises(ValueError, match="`divisor_override` must not be 0"):
+    for divisor in (0, 0.0, np.nan):
+        with pytest.raises(ValueError, match="`divisor_override` must be finite"):
             jaxpool.avg_pool(X, (2, 2), divisor_override=divisor)
-    for divisor in (True, np.ones(3)):
-        with pytest.raises(TypeError, match="`divisor_override` must be a number"):
+    for divisor in (True, np.ones(3), 1j):
+        with pytest.raises(TypeError, match="`divisor_override` must be a real number"):
             jaxpool.avg_pool(X, (2, 2), divisor_override=divisor)
     with pytest.raises(TypeError, match=r"`count_include_pad` .* got None"):
         jaxpool.avg_pool(X, (2, 2), count_include_pad=None)

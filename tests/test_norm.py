@@ -33,7 +33,7 @@ def test_transforms(name):
         return getattr(jaxpool, name)(x, window_shape, **options, **POOLS[name])
 
     # Made like lp_pool and soft_pool, which are tested with overlap, too.
-    check_plain_transforms(pool, eager_grad=False)
+    check_plain_transforms(pool, eager_grad=False, order=2)
 
 
 @every_pool

@@ -220,7 +220,7 @@ def test_torch():
     from goldens import record_torch_unpool as record
 
     rng = np.random.RandomState(1)
-    check_golden([record.unpool(rng, *args) for args in record.UNPOOL[:4]])
+    check_golden([record.unpool(rng, *args) for args in record.UNPOOL])
 
 
 # --- avg_unpool -----------------------------------------------------------------------
@@ -337,11 +337,11 @@ def test_max_unpool_transforms():
         return max_unpool(y, indices, (2, 4), reduce=reduce)
 
     y = tie_free((2, 2, 2, 1))
-    add, largest = (functools.partial(back, reduce=r) for r in ("add", "max"))
     some = {"no_scatter": False, "order": 1, "eager_grad": False, "dtypes": ()}
-    check_transforms(add, y, **some)
-    # "set" is "max" with another order.
-    check_transforms(largest, y, export=False, sharded=False, **some)
+    for reduce in REDUCE:
+        if reduce == "max":  # is "set" with another order
+            some |= {"export": False, "sharded": False}
+        check_transforms(functools.partial(back, reduce=reduce), y, **some)
 
 
 def test_avg_unpool_transforms():

@@ -35,6 +35,7 @@ QUICK = {
 }
 if jax.__version_info__ < (0, 11):  # 0.12 has no such option
     QUICK["xla_cpu_use_fusion_emitters"] = False
+THOROUGH = "JAXPOOL_THOROUGH" in os.environ
 COLLECTIVE = re.compile(
     r"\b(all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)\b"
 )
@@ -112,7 +113,7 @@ def check_transforms(
       check_grads: `jax.test_util.check_grads` too (two seconds; the finite differences
         of the float64 program test the same derivatives).
     """
-    if "JAXPOOL_THOROUGH" in os.environ:
+    if THOROUGH:
         order, eager_grad, export = max(order, 2), True, True
         sharded = sharded is not None
         dtypes = ("float32", "bfloat16", "float16")

@@ -9,6 +9,9 @@ what the maximum is. Recorded, for n = 1 ... 64 and o = 1 ... 70, end to end:
   indices  uint8 (o,) of each pair: what adaptive_max_pool1d returns as indices
   avg      float32 (o,) of every 13th pair
   sums     float64, one per pair: the dot product of the averages and `weights_of(o)`
+
+Of each pair in LARGE the same sum, `large_sums`, and `large_steps`, uint8: how far into
+its window, from `i n // o` on, each maximum is.
 """
 
 from pathlib import Path
@@ -18,6 +21,7 @@ import numpy as np
 FILE = Path(__file__).with_name("torch_adaptive.npz")
 PAIRS = [(n, o) for n in range(1, 65) for o in range(1, 71)]
 EVERY = 13
+LARGE = [(14, 7), (224, 7), (48000, 7919), (65537, 65536), (65536, 65537)]
 
 
 def x_of(n):
@@ -30,25 +34,38 @@ def weights_of(o):
     return np.random.RandomState(o).randint(1, 1000, o).astype(np.float64)
 
 
-def record():
-    """All arrays of the file."""
+def pooled(n, o):
+    """Where the maxima of x are, and the averages."""
     import torch
     import torch.nn.functional as F
 
-    indices, avg, sums = [], [], []
+    x = torch.from_numpy(x_of(n))[None, None]
+    indices = F.adaptive_max_pool1d(x, o, return_indices=True)[1]
+    return indices.numpy().ravel(), F.adaptive_avg_pool1d(x, o).numpy().ravel()
+
+
+def record():
+    """All arrays of the file."""
+    import torch
+
+    indices, avg, sums, large_steps, large_sums = [], [], [], [], []
     for number, (n, o) in enumerate(PAIRS):
-        x = torch.from_numpy(x_of(n))[None, None]
-        found = F.adaptive_max_pool1d(x, o, return_indices=True)[1]
-        indices.append(found.numpy().ravel().astype(np.uint8))
-        y = F.adaptive_avg_pool1d(x, o).numpy().ravel()
+        at, y = pooled(n, o)
+        indices.append(at.astype(np.uint8))
         sums.append(float(y.astype(np.float64) @ weights_of(o)))
         if number % EVERY == 0:
             avg.append(y)
+    for n, o in LARGE:
+        at, y = pooled(n, o)
+        large_steps.append((at - np.arange(o) * n // o).astype(np.uint8))
+        large_sums.append(float(y.astype(np.float64) @ weights_of(o)))
     return {
         "torch_version": np.array(torch.__version__),
         "indices": np.concatenate(indices),
         "avg": np.concatenate(avg),
         "sums": np.array(sums),
+        "large_steps": np.concatenate(large_steps),
+        "large_sums": np.array(large_sums),
     }
 
 
@@ -64,6 +81,17 @@ def cases():
             at_avg += o
         yield n, o, data["indices"][at : at + o], avg, data["sums"][number]
         at += o
+
+
+def large_cases():
+    """(n, o, indices, weighted sum of the averages) of each large pair."""
+    with np.load(FILE) as file:
+        steps, sums = file["large_steps"], file["large_sums"]
+    ends = np.cumsum([o for _, o in LARGE])
+    for (n, o), each, total in zip(
+        LARGE, np.split(steps, ends[:-1]), sums, strict=True
+    ):
+        yield n, o, np.arange(o) * n // o + each, total
 
 
 if __name__ == "__main__":
