@@ -115,8 +115,7 @@ def random_mixed_pool(
 
     The paper draws with probability 1/2, and at test time takes, for each layer or
     channel, what was taken more often in training: it needs counters, which a function
-    does not have. With counts `m` of maxima and `a` of averages that is
-    `mixed_pool(x, window_shape, alpha=(m > a).astype(x.dtype))`.
+    does not have, and the layer `RandomMixedPool(inference="frequency")` does.
 
     Args:
       x: `(*batch, *space, channels)`, of any real dtype.
@@ -381,8 +380,12 @@ def _draw(key, per, alpha, shape, window):
         size[channel] = shape[channel]
     elif per == "region":
         size = shape
-    u = jax.random.uniform(key, tuple(size), alpha.dtype)
-    return jnp.broadcast_to(u < alpha, shape)
+    return jnp.broadcast_to(takes_maximum(key, tuple(size), alpha), shape)
+
+
+def takes_maximum(key: jax.Array, shape: tuple[int, ...], alpha: jax.Array):
+    """True with probability alpha."""
+    return jax.random.uniform(key, shape, alpha.dtype) < alpha
 
 
 def channel_axis(window: Window, ndim: int) -> int:

@@ -50,7 +50,7 @@ def test_constructor_is_the_functions(name):
     pool, _ = LAYERS[name]
     inputs = {"x", "where", "key", "samples"}
     expected = [p for p in inspect.signature(pool).parameters if p not in inputs]
-    own = {"self", "parent", "name", "deterministic", "rngs"}
+    own = {"self", "parent", "name", "deterministic", "rngs", "inference", "features"}
     for system in (jaxpool.nnx, jaxpool.linen):
         found = inspect.signature(getattr(system, name).__init__).parameters
         assert [p for p in found if p not in own] == expected
@@ -156,6 +156,73 @@ def test_linen_draws_from_its_stream():
         layer.apply({}, X)
     with pytest.raises(ValueError, match="deterministic"):
         of(jaxpool.linen, SOME).apply({}, X)
+
+
+# --- Counts ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("per", ["layer", "channel"])
+def test_what_was_drawn_more_often(per, key):
+    """After five calls; channels apart, which some draw more often than others."""
+    features = {"features": 3} if per == "channel" else {}
+    options = {"window_shape": (2, 1), "per": per, "inference": "frequency", **features}
+    largest, mean = jaxpool.max_pool(X, (2, 1)), jaxpool.avg_pool(X, (2, 1))
+
+    layer = jaxpool.nnx.RandomMixedPool(**options, rngs=nnx.Rngs(pool=0))
+    made = jaxpool.linen.RandomMixedPool(**options)
+    rngs = {"pool": key}
+    state = made.init(rngs, X, deterministic=False)
+    assert not state["batch_stats"]["taken"].any()
+    step = nnx.jit(lambda layer, x: layer(x))
+    drawn = {"nnx": [], "linen": []}
+    np.testing.assert_allclose(  # as often: the expectation
+        layer(X, deterministic=True), (largest + mean) / 2, 1e-6
+    )
+    for i in range(5):
+        drawn["nnx"].append(step(layer, X))
+        rngs = {"pool": jax.random.fold_in(key, i)}
+        y, state = made.apply(
+            state, X, deterministic=False, rngs=rngs, mutable=["batch_stats"]
+        )
+        drawn["linen"].append(y)
+    found = {
+        "nnx": (layer.taken[...], layer(X, deterministic=True)),
+        "linen": (
+            state["batch_stats"]["taken"],
+            made.apply(state, X, deterministic=True),
+        ),
+    }
+    for system, (taken, y) in found.items():
+        maxima = np.array([(one == largest).all((0, 1, 2)) for one in drawn[system]])
+        wanted = maxima.sum(0) if per == "channel" else maxima.all(-1).sum()
+        np.testing.assert_array_equal(taken, [wanted, 5 - wanted])
+        np.testing.assert_array_equal(y, np.where(wanted > 2, largest, mean))
+
+
+def test_counts_with_channels_first():
+    alpha = np.array([0, 1, 0.3], np.float32).reshape(3, 1, 1)
+    options = {"axes": (-2, -1), "alpha": alpha}
+    layer = jaxpool.nnx.RandomMixedPool(
+        (2, 1), inference="frequency", features=3, **options, rngs=nnx.Rngs(pool=0)
+    )
+    x = np.moveaxis(X, -1, 1)
+    for _ in range(2):
+        layer(x)
+    np.testing.assert_array_equal(layer.taken[:, :2], [[0, 2], [2, 0]])
+    y = layer(x, deterministic=True)
+    np.testing.assert_allclose(y[:, 0], jaxpool.avg_pool(X, (2, 1))[..., 0], 1e-6)
+    np.testing.assert_allclose(y[:, 1], jaxpool.max_pool(X, (2, 1))[..., 1], 1e-6)
+
+
+def test_what_cannot_be_counted():
+    for system in (jaxpool.nnx, jaxpool.linen):
+        pool = functools.partial(system.RandomMixedPool, (2, 2), inference="frequency")
+        with pytest.raises(ValueError, match="`features` must be given"):
+            pool()
+        with pytest.raises(ValueError, match="`per` must be one of layer, channel"):
+            pool(per="region")
+        with pytest.raises(ValueError, match="`inference` must be one of"):
+            system.RandomMixedPool((2, 2), inference="median")
 
 
 def test_wrong_streams():

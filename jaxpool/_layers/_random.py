@@ -1,12 +1,16 @@
 """Bodies of the layers that draw random numbers, from the stream `"pool"`."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
+import jax
+import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from .._check import check_choice, check_float
+from .._engine import widen
 from .._fractional import fractional_max_pool
-from .._mixed import random_mixed_pool
+from .._mixed import random_mixed_pool, takes_maximum
 from .._s3 import s3_pool
 from .._stochastic import random_pool, stochastic_pool
 from .._window import Padding, PerAxis
@@ -124,6 +128,12 @@ class RandomMixedPool(Random, Windowed):
     `model.eval()` sets it), it gives the expectation; else it draws from the stream
     `"pool"`.
 
+    With `inference="frequency"` it counts what it draws, once per call, and then takes
+    what it drew more often, the paper's rule (the expectation where both are as often).
+    `taken`, int32, holds the numbers of maxima and of averages: `(2,)`, or `(2,
+    features)` for draws per channel, whose number must be given; draws per region are
+    not counted. It is among the `"batch_stats"` (in nnx an `nnx.BatchStat`).
+
     Example:
       >>> import jax.numpy as jnp, jaxpool.nnx
       >>> from flax import nnx
@@ -136,3 +146,42 @@ class RandomMixedPool(Random, Windowed):
     _pool = staticmethod(random_mixed_pool)
     per: Literal["layer", "channel", "region"] = "channel"
     alpha: float | ArrayLike = 0.5
+    inference: Literal["expectation", "frequency"] = "expectation"
+    features: int | None = None
+
+    def __post_init__(self):
+        check_choice("inference", self.inference, ("expectation", "frequency"))
+        if self.inference == "frequency":
+            check_choice("per", self.per, ("layer", "channel"))
+            if self.per == "channel" and self.features is None:
+                raise ValueError(
+                    "`features` must be given, the number of channels, to count the "
+                    'draws of each: `inference` is "frequency", got None'
+                )
+        super().__post_init__()
+
+    def _taken(self) -> jax.Array:
+        return jnp.zeros((2, *self._draws()), jnp.int32)
+
+    def _draws(self) -> tuple[Any, ...]:
+        return (self.features,) if self.per == "channel" else ()
+
+    def _counted(self, taken: jax.Array, key: jax.Array, x: ArrayLike) -> jax.Array:
+        """The counts with the draws that the function makes of this key."""
+        dtype = widen(check_float("x", x)).dtype
+        alpha = jnp.asarray(self.alpha, dtype)
+        alpha = alpha.reshape(self._draws() if alpha.size > 1 else ())
+        maximum = takes_maximum(key, self._draws(), alpha)
+        return taken + jnp.stack([maximum, ~maximum]).astype(jnp.int32)
+
+    def _more_often(self, taken: jax.Array, ndim: int) -> jax.Array:
+        """1 where maxima were drawn more often, 0 where averages were."""
+        maxima, averages = taken
+        alpha = jnp.asarray(self.alpha, jnp.result_type(float))
+        alpha = alpha.reshape(self._draws() if alpha.size > 1 else ())
+        more = (maxima > averages).astype(alpha.dtype)
+        alpha = jnp.where(maxima == averages, alpha, more)
+        axes = self.axes or range(-len(self.window_shape) - 1, -1)
+        pooled = [axis % ndim for axis in axes]
+        channel = max(axis for axis in range(ndim) if axis not in pooled)
+        return alpha.reshape(alpha.shape + (1,) * (ndim - 1 - channel))

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax.typing import ArrayLike
 
@@ -30,19 +32,22 @@ class _Random(_layers.Random, nnx.Module):
 
         `deterministic` and `rngs` take the place of those of the constructor.
         """
+        return self._call(x, where=where, key=self._key(deterministic, rngs))
+
+    def _key(self, deterministic, rngs):
         if deterministic is None:
             deterministic = self.deterministic
         if deterministic is None:
             raise ValueError("`deterministic` must be given to the layer or its call")
         if deterministic:
-            return self._call(x, where=where, key=None)
+            return None
         stream = self.rngs if rngs is None else _stream(rngs)
         if stream is None:
             raise ValueError(
                 "`rngs` must be given to the layer or its call where `deterministic` "
                 "is False"
             )
-        return self._call(x, where=where, key=stream())
+        return stream()
 
     def set_view(self, deterministic: bool | None = None):
         """What `nnx.view` changes."""
@@ -66,6 +71,32 @@ class FractionalMaxPool(_Random, _layers.FractionalMaxPool):
 @dataclass(eq=False, repr=False, kw_only=True)
 class RandomMixedPool(_Random, _layers.RandomMixedPool):
     __doc__ = _layers.RandomMixedPool.__doc__
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.inference == "frequency":
+            self.taken = nnx.BatchStat(self._taken())
+
+    def __call__(
+        self,
+        x: ArrayLike,
+        *,
+        where: ArrayLike | None = None,
+        deterministic: bool | None = None,
+        rngs: nnx.Rngs | nnx.RngStream | None = None,
+    ) -> jax.Array:
+        """Pools x; elements with `where` False take no part.
+
+        `deterministic` and `rngs` take the place of those of the constructor.
+        """
+        key = self._key(deterministic, rngs)
+        if self.inference == "expectation":
+            return self._call(x, where=where, key=key)
+        if key is None:
+            alpha = self._more_often(self.taken[...], jnp.ndim(x))
+            return self._call(x, where=where, alpha=alpha)
+        self.taken[...] = self._counted(self.taken[...], key, x)
+        return self._call(x, where=where, key=key)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
