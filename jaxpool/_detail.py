@@ -18,7 +18,7 @@ from ._check import broadcasts, check_bool, check_float, check_parameter, check_
 from ._tap_sum import tap_sum
 from ._window import Padding, PerAxis, make_window
 
-_EPSILON2 = 1e-3  # the authors' value
+_EPSILON = 1e-3**0.5  # the authors' value of its square is 1e-3
 
 
 def detail_preserving_pool(
@@ -113,15 +113,16 @@ def detail_preserving_pool(
     if reference is not None:
         reference = _check_reference(reference, wide, window)
     with jax.named_scope("jaxpool.detail_preserving_pool"):
-        square = functools.partial(_square, bool(symmetric))
-        y = _detail(wide, window, valid, square, alpha, lam / 2, reference, normalize)
+        apart = functools.partial(_difference, bool(symmetric))
+        y = _detail(wide, window, valid, apart, alpha, lam, reference, normalize)
         return _engine.fill_empty(y.astype(x.dtype), window, valid, empty)
 
 
-def _detail(x, window, valid, square, alpha, power, reference, normalize):
+def _detail(x, window, valid, apart, alpha, lam, reference, normalize):
     """`c + sum w (x - c) / sum w`, the weights divided by `exp(level)`: none above 2.
 
-    `largest`, `level` and `c` count as constants: the result does not depend on them.
+    Differences are taken relative to the largest of each window: no square overflows.
+    That one, `level` and `c` count as constants: the result does not depend on them.
     With `c`, weights that round differently in the two sums do no harm.
     """
     if valid is None:
@@ -137,49 +138,61 @@ def _detail(x, window, valid, square, alpha, power, reference, normalize):
     reference = mean if reference is None else reference
     sum_taps = functools.partial(tap_sum, window=window, fills=(0, False))
 
-    largest = _largest_square(x, window, valid, square, reference)
-    excess = jnp.log(largest)
+    largest = _largest(x, window, valid, apart, reference)
+    inverse = 1 / largest
     if normalize:
-        squares = sum_taps(square, inputs=(x, valid), outputs=(reference,))
-        excess -= jnp.log(squares / at_least_1 + np.asarray(_EPSILON2, x.dtype))
-    excess *= power
+        square = functools.partial(_square, apart)
+        outputs = (reference, inverse)
+        squares = sum_taps(square, inputs=(x, valid), outputs=outputs)
+        floor = np.asarray(_EPSILON, x.dtype) * inverse
+        excess = -0.5 * jnp.log(squares / at_least_1 + floor * floor)
+    else:
+        excess = jnp.log(largest)
+    excess *= lam
     level = lax.stop_gradient(jnp.maximum(excess, jnp.log(alpha)))
     # At most exp(50): for alpha = 0 an infinite factor would give NaN.
     base = alpha * jnp.exp(-jnp.maximum(level, np.asarray(-50, x.dtype)))
-    weight = functools.partial(_weight, square)
-    outputs = (reference, largest, excess - level, power)
+    weight = functools.partial(_weight, apart)
+    outputs = (reference, inverse, excess - level, lam)
     z = sum_taps(weight, inputs=(x, valid), outputs=outputs) + count * base
     # Another reference: sharing the weights would store them for every tap.
     c = lax.stop_gradient(mean)
     outputs = (_engine.keep(reference), *outputs[1:], c)
-    weighted = functools.partial(_weighted, square)
+    weighted = functools.partial(_weighted, apart)
     n = sum_taps(weighted, inputs=(x, valid), outputs=outputs)
     n += base * (total - count * c)
     return c + n / jnp.where(count > 0, z, np.ones((), x.dtype))
 
 
-def _square(symmetric, x, valid, reference):
-    """`d^2`, 0 for what is no element."""
+def _difference(symmetric, x, valid, reference):
+    """`d`, 0 for what is no element."""
     d = x - reference
     counts = valid if symmetric else valid & (d > 0)
-    d = jnp.where(counts, d, np.zeros((), x.dtype))
+    return jnp.where(counts, d, np.zeros((), x.dtype))
+
+
+def _square(apart, x, valid, reference, inverse):
+    d = apart(x, valid, reference) * inverse
     return d * d
 
 
-def _weight(square, x, valid, reference, largest, gap, power):
-    """`exp(gap) (v / largest)^power`, 0 for what is no element."""
-    v = square(x, valid, reference) + np.asarray(_EPSILON2, x.dtype)
-    weight = jnp.exp(power * jnp.log(v / largest) + gap)
+def _weight(apart, x, valid, reference, inverse, gap, lam):
+    """`exp(gap) ((d^2 + eps^2) inverse^2)^(lam / 2)`, 0 for what is no element."""
+    floor = np.asarray(_EPSILON, x.dtype) * inverse
+    v = _square(apart, x, valid, reference, inverse) + floor * floor
+    v = jnp.maximum(v, np.asarray(jnp.finfo(x.dtype).tiny, x.dtype))  # none underflows
+    half = np.asarray(0.5, x.dtype)
+    weight = jnp.exp(half * lam * jnp.log(v) + gap)
     return jnp.where(valid, weight, np.zeros((), x.dtype))
 
 
-def _weighted(square, x, *rest):
+def _weighted(apart, x, *rest):
     *rest, c = rest
-    return _weight(square, x, *rest) * (x - c)
+    return _weight(apart, x, *rest) * (x - c)
 
 
-def _largest_square(x, window, valid, square, reference):
-    """Largest `v` of every window."""
+def _largest(x, window, valid, apart, reference):
+    """Largest `sqrt(d^2 + eps^2)` of every window."""
     x, reference = lax.stop_gradient((x, reference))
     infinity = np.asarray(np.inf, x.dtype)
     best = np.zeros((), x.dtype)
@@ -187,8 +200,8 @@ def _largest_square(x, window, valid, square, reference):
         fill = _engine.identity(reducer, x.dtype)
         extreme = _engine.reduce(jnp.where(valid, x, fill), window, reducer)
         some = jnp.abs(extreme) < infinity  # none is in a window without elements
-        best = jnp.maximum(best, square(extreme, some, reference))
-    return best + np.asarray(_EPSILON2, x.dtype)
+        best = jnp.maximum(best, jnp.abs(apart(extreme, some, reference)))
+    return jnp.hypot(best, np.asarray(_EPSILON, x.dtype))
 
 
 def _check_reference(reference, x, window):

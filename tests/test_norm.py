@@ -1,10 +1,16 @@
 """gem_pool, lse_pool and the power average; the norm itself is in test_mean.py."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from grid import OWN_RULES, check_dtypes, check_plain_transforms, check_rule
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from transforms import QUICK
 
 import jaxpool
 
@@ -94,6 +100,33 @@ def test_extremes_are_finite(dtype, size, rng):
         (_, y), dx = jax.jit(jax.value_and_grad(total, has_aux=True))(x)
         assert np.isfinite(y).all() and np.isfinite(dx).all()
     np.testing.assert_allclose(jaxpool.lse_pool(x, (3, 3))[:2, 0, 0], [size, -size])
+
+
+@pytest.mark.parametrize("dtype, most", [("float32", 2.0**100), ("float16", 65504)])
+def test_finite_for_finite_numbers(dtype, most):
+    numbers = st.floats(-most, most, width=16 if dtype == "float16" else 32)
+    numbers |= st.sampled_from([0.0, -0.0, 1e4, -1e4, 88.75, -104.0, most, -most])
+    window = {"window_shape": (2, 3), "strides": 1}
+
+    def pools(x):
+        mean = jaxpool.lp_pool(x, **window, p=3.0, mean=True)
+        return [mean, jaxpool.gem_pool(x, **window), jaxpool.lse_pool(x, **window)]
+
+    @functools.partial(jax.jit, compiler_options=QUICK)
+    def program(x):
+        ys, vjp = jax.vjp(pools, x)
+        return ys, vjp(jax.tree.map(jnp.ones_like, ys))[0]
+
+    @settings(max_examples=40, deadline=None, derandomize=True)
+    @given(hnp.arrays(np.float64, (4, 5, 1), elements=numbers))
+    def check(x):
+        x = x.astype(dtype)
+        ys, dx = jax.device_get(program(x))
+        assert np.isfinite(dx).all()
+        most = np.abs(x.astype(float)).max() * (1 + 4 * np.finfo(dtype).eps) + 1e-5
+        assert all(np.isfinite(y).all() and (y <= most).all() for y in ys)
+
+    check()
 
 
 def test_infinities_and_nan():

@@ -135,26 +135,48 @@ def test_a_window_is_shifted_by_its_own_maximum():
     np.testing.assert_allclose(dx, wanted, 1e-3, 1e-4)
 
 
-NUMBERS = st.floats(-(2.0**100), 2.0**100, width=32) | st.sampled_from(
-    [0.0, -0.0, 1e4, -1e4, 88.75, -88.75, 104.0, 2.0**-126]
-)
+SPECIAL = [0.0, -0.0, 1e4, -1e4, 88.75, -88.75, 104.0]
+NUMBERS = {  # up to the largest, and those at which exponentials turn
+    "float32": st.floats(-(2.0**100), 2.0**100, width=32)
+    | st.sampled_from([*SPECIAL, 2.0**-126]),
+    "float16": st.floats(-65504, 65504, width=16) | st.sampled_from([*SPECIAL, 6e4]),
+}
+SOFT = [{}, {"temperature": 3.0}, {"gradient": "paper"}]
 
 
 @functools.partial(jax.jit, compiler_options=QUICK)
 def within(x):
     window = {"window_shape": (2, 3), "strides": 1}
-    y, vjp = jax.vjp(lambda x: jaxpool.soft_pool(x, **window), x)
+
+    def pools(x):
+        return [jaxpool.soft_pool(x, **window, **options) for options in SOFT]
+
+    ys, vjp = jax.vjp(pools, x)
+    slopes = [
+        vjp([jnp.full_like(y, i == j) for j, y in enumerate(ys)])[0]
+        for i in range(len(ys))
+    ]
     low, high = jaxpool.min_pool(x, **window), jaxpool.max_pool(x, **window)
-    return low, y, high, vjp(jnp.ones_like(y))[0]
+    return low, high, ys, slopes
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(hnp.arrays(np.float32, (4, 5, 1), elements=NUMBERS))
-def test_finite_for_finite_numbers(x):
-    low, y, high, dx = jax.device_get(within(x))
-    slack = np.float32(1e-5) * np.maximum(np.abs(low), np.abs(high))
-    assert (y >= low - slack).all() and (y <= high + slack).all()
-    assert np.isfinite(dx).all()
+@pytest.mark.parametrize("dtype", NUMBERS)
+def test_finite_for_finite_numbers(dtype):
+    eps = float(jnp.finfo(dtype).eps)
+
+    @settings(max_examples=60, deadline=None, derandomize=True)
+    @given(hnp.arrays(np.float64, (4, 5, 1), elements=NUMBERS[dtype]))
+    def check(x):
+        low, high, ys, slopes = jax.device_get(within(x.astype(dtype)))
+        low, high = low.astype(float), high.astype(float)
+        # The smallest are lost in x / temperature.
+        slack = max(1e-5, eps) * np.maximum(np.abs(low), np.abs(high)) + 1e-37
+        for y in ys:
+            assert (y >= low - slack).all() and (y <= high + slack).all()
+        # Weights add up to 1, so that of the paper's slopes none is above the windows'.
+        assert np.isfinite(slopes).all() and np.max(slopes[2]) <= 6.01
+
+    check()
 
 
 def test_infinity_and_nan():
