@@ -1,7 +1,8 @@
 """Strictness for every test, eight CPU devices for the sharding checks, and a cache.
 
 Compilation is what tests cost: JAX's cache, in `.pytest_cache`, shares programs among
-the workers, with the processes that tests start, and with the next run.
+the workers, with the processes that tests start, and with the next run. XLA fuses as
+always, but LLVM optimises nothing: the arrays are tiny.
 """
 
 import os
@@ -16,6 +17,13 @@ collect_ignore_glob = ["goldens/record_torch*.py"]  # scripts, which need torch
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 8)  # before the first use of a device
+
+# Read at the first use of a device, and not left to the processes that tests start.
+given = os.environ.get("XLA_FLAGS", "")
+quick = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+os.environ["XLA_FLAGS"] = f"{quick} {given}"
+jax.devices()
+os.environ["XLA_FLAGS"] = given
 
 ROOT = pathlib.Path(__file__).parents[1]
 CACHE = {
