@@ -22,9 +22,6 @@ from ._window import Window
 
 Reducer = Callable[[Any, Any], Any]
 
-# Above it a maximum of float32 is faster as integers, with the conversion: 31x31/s1 24
-# ms, 36 as floats; 13x13/s1 22 and 18 (2 cores, 2026-11-27).
-_LONG = 16
 # Most elements of a row whose sum is written out: compiling 8192 took minutes.
 _LONGEST = 32
 
@@ -93,9 +90,10 @@ def _reduce(window: Window, reducer: Reducer, rule: Rule, x: jax.Array) -> jax.A
         return _sum(rule, x, window)
     if rule.native:
         return reduce_window(x, window, reducer, identity(reducer, x.dtype))
-    key, init = comparable(rule, x, reducer, max(window.size) > _LONG)
+    key, init = comparable(rule, x, reducer, large=False)
     one_axis = len(window.axes) == 1 and window.overlapping
-    if rule.native_axis and one_axis and key is x and x.dtype.itemsize == 4:
+    short = one_axis and window.taps <= rule.value_taps
+    if rule.native_axis and short and x.dtype.itemsize == 4:
         return reduce_window(x, window, reducer, init)
     y = extremum(rule, key, init, window, reducer)
     return from_comparable(y, x.dtype)
@@ -240,11 +238,13 @@ def extremum(
         return of_taps(x, window)
     # Reduce-window for 4 bytes and more, where it vectorises, and for overlap: disjoint
     # windows XLA:CPU gives to YNNPACK, which drops NaN (jaxlib 0.9.1 to 0.12).
-    for one in reversed(window.split()):
-        if one.overlapping and not narrow:
-            x = reduce_window(x, one, reducer, init)
-        else:
-            x = rule.keep(of_taps(x, one))
+    for axis in reversed(window.split()):
+        long = not narrow and 0 < rule.axis_values < axis.taps
+        for one in axis.in_two() if long else (axis,):
+            if one.overlapping and not narrow:
+                x = reduce_window(x, one, reducer, init)
+            else:
+                x = rule.keep(of_taps(x, one))
     return x
 
 

@@ -44,6 +44,11 @@ class Rule(NamedTuple):
     # The same below 4 bytes and for integers, where taps vectorise and reduce-window
     # does not: 5x5/s1 of bfloat16 3.1 by taps, 24.3 by reduce-window and axis.
     narrow_taps: int
+    # Longest axis along which a maximum is one reduce-window; longer ones are maxima of
+    # maxima: 31x31/s1 10 by 7 and 5 taps along each axis, 19 to 34 by 31; 13x13/s1 9.9
+    # and 12.7. Not below 4 bytes (13x13/s1 of bfloat16 7.2 and 4.9). 0: never. Not timed
+    # on a GPU. (2026-11-28)
+    axis_values: int
     # The same for the arg-tap and the gradient: 5x5/s1 33 at once, 65 by axis.
     gradient_taps: int
     # The same along one axis, for the maximum whose arg-tap is taken beside it.
@@ -88,13 +93,15 @@ def _keep_by_barrier(x: jax.Array, pads: Pads | None = None) -> jax.Array:
 
 
 RULES: dict[str, Rule] = {
-    "tpu": Rule(True, True, padded, False, 0, 0, 9, 0, 0, False, True),
-    "cpu": Rule(False, True, _keep_cpu, False, 9, 32, 32, 9, 8, True, True),
+    "tpu": Rule(True, True, padded, False, 0, 0, 0, 9, 0, 0, False, True),
+    "cpu": Rule(False, True, _keep_cpu, False, 9, 32, 8, 32, 9, 8, True, True),
     # One kernel may look at 9 taps; more cost it more than another pass over the data.
     # An H200 (jax 0.11.2, 2026-11-26), (64, 80, 80, 128) float32, 5x5/s1: maximum 0.70
     # ms at once, 0.31 by axis; with its gradient 2.79 and 1.61 (stock 1.80). 31x31/s1
     # with its gradient: 13.2 with all taps of an axis beside the arg-tap, else 17.0.
-    "default": Rule(False, False, _keep_by_barrier, True, 9, 9, 9, 32, 0, False, False),
+    "default": Rule(
+        False, False, _keep_by_barrier, True, 9, 9, 0, 9, 32, 0, False, False
+    ),
 }
 
 # Of each thread its own: one may trace for a platform while another computes.

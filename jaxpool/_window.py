@@ -107,6 +107,27 @@ class Window:
             Window(*((getattr(self, name)[i],) for name in names)) for i in self._n
         )
 
+    def in_two(self) -> tuple["Window", ...]:
+        """A window of one axis as two, of fewer taps together: for maxima of maxima.
+
+        Those of `a` neighbours, then of `b` of these, spaced so that they overlap or
+        touch. The first takes what padding it reaches, so that none of its windows
+        looks at padding alone. Itself where the windows are strided or dilated.
+        """
+        (k,), ((lo, hi),), (n,) = self.size, self.padding, self.input
+        b = round(k**0.5)
+        spacing = k // b
+        a = k - (b - 1) * spacing
+        if self.strides + self.dilation != (1, 1) or a == 1:
+            return (self,)
+        inner = min(lo, a - 1), min(hi, a - 1)
+        m = n + sum(inner) - a + 1
+        first = dataclasses.replace(self, size=(a,), padding=(inner,), output=(m,))
+        outer = lo - inner[0], hi - inner[1]
+        return first, dataclasses.replace(
+            self, size=(b,), dilation=(spacing,), padding=(outer,), input=(m,)
+        )
+
     def along(self, ndim: int, values: Sequence[Any], other: Any) -> tuple[Any, ...]:
         """`values` at the pooled axes of an array of `ndim` axes, `other` elsewhere."""
         full = [other] * ndim

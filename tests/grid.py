@@ -172,7 +172,7 @@ def check_dtypes(name, others=(), rules=("cpu",), **options):
     for rule in rules:
         check(name, some, rule)
     with jax.enable_x64(True):
-        wide = cases(FEW[1:2], "float64", **options)
+        wide = list(cases(FEW[1:2], "float64", **options))
         if "int32" in others:
             wide += [(_as(x, np.dtype(d)), padded) for d in OTHER_INTEGERS]
         check(name, wide)

@@ -88,6 +88,26 @@ SPECIAL = [
 ]
 
 
+# Maxima of maxima: windows longer than the array, and padding of one side alone.
+LONG = [
+    ((5, 9, 2), (13, 9), {"padding": ((12, 3), (0, 8))}),
+    ((20, 1, 1), (15, 31), {"padding": ((0, 0), (30, 7))}),
+    ((3, 32, 1), (1, 31), {"padding": ((0, 0), (15, 15))}),
+    ((17, 10, 1), (11, 10), {"padding": ((5, 5), (0, 1))}),
+]
+
+
+@pytest.mark.parametrize("name", EXTREMA)
+@pytest.mark.parametrize("dtype", ["float32", "int32"])
+def test_long_windows(name, dtype):
+    some = []
+    for seed, (shape, window, options) in enumerate(LONG):
+        x = tie_free(shape, seed) if seed % 2 else special(shape, seed)
+        x = x if dtype == "float32" else (9 * tie_free(shape, seed)).astype(dtype)
+        some.append((x, {"window_shape": window, "strides": 1, **options, **INDEXED}))
+    check(name, some)
+
+
 @pytest.mark.parametrize(
     "name, rule", [("max_pool", "cpu"), ("max_pool", "default"), ("min_pool", "cpu")]
 )

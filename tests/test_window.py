@@ -236,7 +236,7 @@ VALUE_ERRORS = [
     call("`empty` .* number that float32 holds, got 1j", "avg", empty=1j),
     call("`temperature` must be pos.* got .*0.0", "soft", temperature=np.float32(0)),
     call(r"`temperature` must .*\(2,\)", "soft", temperature=np.ones(2, "f")),
-    call("`divisor_override` must not be 0", "avg", divisor_override=0),
+    call("`divisor_override` must be finite and not 0", "avg", divisor_override=0),
 ]
 
 
