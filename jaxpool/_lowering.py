@@ -46,8 +46,8 @@ class Rule(NamedTuple):
     narrow_taps: int
     # Longest axis along which a maximum is one reduce-window; longer ones are maxima of
     # maxima: 31x31/s1 10 by 7 and 5 taps along each axis, 19 to 34 by 31; 13x13/s1 9.9
-    # and 12.7. Not below 4 bytes (13x13/s1 of bfloat16 7.2 and 4.9). 0: never. Not timed
-    # on a GPU. (2026-11-28)
+    # and 12.7 (2026-11-28). Not below 4 bytes: 13x13/s1 of bfloat16 7.2 and 4.9. 0:
+    # never; not timed on a GPU.
     axis_values: int
     # The same for the arg-tap and the gradient: 5x5/s1 33 at once, 65 by axis.
     gradient_taps: int
