@@ -400,6 +400,14 @@ def test_transforms_of_ada_pool():
     check_transforms(fn, uneven((2, 2)), vmap_axes=(), **PLAIN, **SHORT)
 
 
+def test_transforms_of_ada_unpool():
+    def fn(x):
+        y = x[..., ::2, :]
+        return ada_unpool(y, x, 0.3, (2,))
+
+    check_transforms(fn, uneven((2, 4, 1)), **PLAIN, **SHORT)
+
+
 def test_derivatives_of_ada_unpool():
     """By y, x and beta, with vmap: the finite differences of the oracle."""
     x, y, beta = uneven((2, 5, 1), np.float64), tie_free((2, 2, 1), 1, np.float64), 0.3

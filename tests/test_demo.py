@@ -312,6 +312,20 @@ def test_photographs_are_fitted_to_whole_windows(tmp_path, size, shape):
     assert _gallery.load_photo(tmp_path / "image.png").shape == (*shape, 3)
 
 
+def test_every_mode_can_be_trained():
+    """One step of each, traced; two are trained above."""
+    assert _cli._parse(["--pools", "all"]).pools == list(MODES)
+    images = jax.ShapeDtypeStruct((4, 8, 8, 1), np.float32)
+    labels = jax.ShapeDtypeStruct((4,), np.int32)
+    for mode in MODES:
+        trainer = _training.make_trainer(mode, 1)
+        start = jax.eval_shape(lambda t=trainer: t.init(0))
+        params, state, loss = jax.eval_shape(trainer.step, *start, images, labels)
+        assert loss.shape == () and jax.tree.structure((params, state)) == (
+            jax.tree.structure(start)
+        )
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_view_of_every_mode_is_finite(mode, monkeypatch):
     monkeypatch.setattr(_gallery, "WINDOW_SHAPE", (2, 2))  # quick to compile

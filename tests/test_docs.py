@@ -4,6 +4,8 @@ import json
 import pathlib
 import re
 
+import jax
+import numpy as np
 import pytest
 
 import jaxpool
@@ -48,6 +50,45 @@ def test_tables_are_the_figures(page):
     text = page.read_text()
     assert tables.TABLE.search(text)
     assert tables.filled(text) == text, "`python -m benchmarks.tables` writes them"
+
+
+def calls_of_the_guide():
+    """What stands in the last column of the tables on coming from other libraries."""
+    text = (ROOT / "docs" / "migration.md").read_text()
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| ")]
+    codes = re.findall("`([^`]+)`", " ".join(row[2] for row in rows if len(row) == 4))
+    return [code for code in codes if re.search(r"[pP]ool\(", code)]
+
+
+def test_calls_of_the_guide_work():
+    """Traced, for an array that each takes."""
+    image = np.ones((2, 28, 28, 8), np.float32)
+    y, i = jaxpool.max_pool(image, (2, 2), return_indices=True)
+    graph = {"x": np.ones((2, 6, 4), np.float32), "mask": np.ones((2, 6), bool)}
+    graph |= {"adj": np.ones((2, 6, 6), np.float32), "s": np.ones((2, 6, 3))}
+    several = {
+        "segment": {"x": np.ones((6, 4)), "batch": np.arange(6) // 2, "size": 3},
+        "diff_pool": graph,
+        "mincut_pool": graph,
+        "ps_roi": {"x": np.ones((2, 14, 14, 98), np.float32)},
+    }
+    names = {"x": image, "y": y, "i": i, "h": 14, "w": 14, "key": jax.random.key(0)}
+    names |= {"boxes": np.array([[1.0, 2.0, 9.0, 9.0]]), "index": np.zeros(1, int)}
+    names |= {"mask": np.ones((2, 28, 28), bool), "temp": 1.0, "n": 4, "r": 1.5}
+    codes = calls_of_the_guide()
+    assert len(codes) > 50
+    for code in codes:
+        if code.endswith("(...)"):
+            continue
+        code = code.removeprefix("y, i = ")
+        more = next((v for k, v in several.items() if code.startswith(k)), {})
+        known = {**vars(jaxpool), "jaxpool": jaxpool, **names, **more}
+
+        def call(code=code, known=known):
+            found = eval(code, known)
+            return found(known["x"]) if callable(found) else found
+
+        assert jax.tree.leaves(jax.eval_shape(call)), code
 
 
 def test_examples_of_scaling_run():

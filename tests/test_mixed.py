@@ -223,7 +223,7 @@ def call_tree(leaves, gates, x, window_shape, **options):
 
 @pytest.mark.parametrize("leaves", [2, 4, 8])
 def test_tree_pool_equals_the_formula(leaves, rng):
-    cases = list(inputs(SOME[3:] if leaves == 4 else SOME[:2]))
+    cases = list(inputs(SOME[2:] if leaves == 4 else SOME[:2]))
     cases += inputs(SOME[:1], jnp.bfloat16) if leaves == 2 else []
     pairs = list(
         zip(
@@ -402,6 +402,11 @@ def test_mixed_transforms():
     pool = functools.partial(mixed_pool, window_shape=(2,), alpha=0.25)
     less = {"platforms": (), "export": False, "sharded": False}
     check_transforms(pool, tie_free((2, 4, 1)), **PLAIN, **less)
+
+
+def test_combined_transforms():
+    pool = functools.partial(combined_pool, window_shape=(2,), pools=("min", "avg"))
+    check_transforms(pool, tie_free((2, 4, 1)), **PLAIN)
 
 
 def test_gated_and_tree_transforms():

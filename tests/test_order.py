@@ -55,6 +55,14 @@ def test_medians_equal_the_oracle(rule):
         check("median_pool", cases(FEW[:2]), rule)
 
 
+@pytest.mark.parametrize("even", ["lower", "upper", "mean"])
+def test_the_median_of_a_constant_is_the_constant(even):
+    x = np.full((5, 4, 1), 0.3, np.float32)
+    options = {"strides": 1, "padding": 1, "even": even}
+    y = jaxpool.median_pool(x, (2, 3), **options)
+    np.testing.assert_array_equal(y, np.full(y.shape, np.float32(0.3)))
+
+
 def test_medians_of_even_counts_equal_the_oracle():
     some = [*FEW[:2], MASKS[1]]
     check("median_pool", [*cases(some, even="upper"), *cases(some, even="mean")])

@@ -424,6 +424,11 @@ def test_sampled_pool_transforms(key):
     )
 
 
+def test_random_pool_transforms(key):
+    pool = functools.partial(random_pool, window_shape=(3,), strides=1, key=key)
+    check_transforms(pool, tie_free((4, 1)), vmap_axes=(), **PLAIN)
+
+
 def test_expectation_transforms():
     pool = functools.partial(stochastic_pool, window_shape=(2,))
     less = {"platforms": (), "export": False}  # as of the sampled one
