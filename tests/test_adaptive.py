@@ -448,6 +448,31 @@ def test_16_bit_floats_add_up_in_float32():
     assert np.abs(dx[:, 0].astype(jnp.float32) - total).max() <= 1 / 16
 
 
+# --- Cost -----------------------------------------------------------------------------
+
+
+def lowered(name, n, o):
+    def run(x, g):
+        y, pull = jax.vjp(lambda x: POOLS[name](x, (o,)), x)
+        return y, pull(g)[0]
+
+    specs = (jax.ShapeDtypeStruct((size, 1), jnp.float32) for size in (n, o))
+    return jax.jit(run).lower(*specs)
+
+
+@every_pool
+def test_windows_of_equal_size_need_no_gather(name):
+    assert "gather" not in lowered(name, 56, 7).as_text()
+    assert "gather" in lowered(name, 64, 13).as_text()
+
+
+@every_pool
+def test_cost_grows_with_the_input_and_not_with_the_output_too(name):
+    """Operations, forward and gradient, per element of input and output together."""
+    for n, o in ((1000, 333), (333, 1000), (4000, 777)):
+        assert lowered(name, n, o).cost_analysis()["flops"] < 40 * (n + o), (n, o)
+
+
 # --- Transformations ------------------------------------------------------------------
 
 
