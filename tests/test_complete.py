@@ -33,7 +33,7 @@ NO_LAYER = {
 # Functions with the plain window arguments that are no entry of POOLS, and why.
 NO_ENTRY = {
     "pool_output_shape": "says a shape, pools nothing",
-    "s3_pool": "needs a grid",
+    "s3_pool": "takes rows and columns of maxima, padded by default; not of windows",
 }
 INDEPENDENT = r"def test_\w*(oracle|formula|definition|loop|torch|numpy|expected)"
 

@@ -216,7 +216,7 @@ class GatedPool(_OfTaps):
 
     The arguments are the options of `jaxpool.gated_pool`. The parameter `gate` is
     `(taps,)`, or `(taps, features)` if `features` is given, of dtype `param_dtype`. It
-    starts at 0: the middle of both.
+    starts at 0, the middle of both (the paper's experiments draw it from N(0, 0.1^2)).
 
     Example:
       >>> import jax.numpy as jnp, jaxpool.nnx
