@@ -221,6 +221,8 @@ def test_what_cannot_be_counted():
             pool()
         with pytest.raises(ValueError, match="`per` must be one of layer, channel"):
             pool(per="region")
+        with pytest.raises(ValueError, match="`alpha` must be one number per draw"):
+            pool(per="layer", alpha=np.ones(3))
         with pytest.raises(ValueError, match="`inference` must be one of"):
             system.RandomMixedPool((2, 2), inference="median")
 

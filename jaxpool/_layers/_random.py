@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from .._check import check_choice, check_float
@@ -158,6 +159,11 @@ class RandomMixedPool(Random, Windowed):
                     "`features` must be given, the number of channels, to count the "
                     'draws of each: `inference` is "frequency", got None'
                 )
+            if np.size(self.alpha) not in (1, *self._draws()):
+                raise ValueError(
+                    "`alpha` must be one number per draw, of which there are "
+                    f"{int(np.prod(self._draws()))}, got shape {np.shape(self.alpha)}"
+                )
         super().__post_init__()
 
     def _taken(self) -> jax.Array:
@@ -168,17 +174,18 @@ class RandomMixedPool(Random, Windowed):
 
     def _counted(self, taken: jax.Array, key: jax.Array, x: ArrayLike) -> jax.Array:
         """The counts with the draws that the function makes of this key."""
-        dtype = widen(check_float("x", x)).dtype
-        alpha = jnp.asarray(self.alpha, dtype)
-        alpha = alpha.reshape(self._draws() if alpha.size > 1 else ())
+        alpha = self._probability(widen(check_float("x", x)).dtype)
         maximum = takes_maximum(key, self._draws(), alpha)
         return taken + jnp.stack([maximum, ~maximum]).astype(jnp.int32)
+
+    def _probability(self, dtype: Any) -> jax.Array:
+        alpha = jnp.asarray(self.alpha, dtype)
+        return alpha.reshape(self._draws() if alpha.size > 1 else ())
 
     def _more_often(self, taken: jax.Array, ndim: int) -> jax.Array:
         """1 where maxima were drawn more often, 0 where averages were."""
         maxima, averages = taken
-        alpha = jnp.asarray(self.alpha, jnp.result_type(float))
-        alpha = alpha.reshape(self._draws() if alpha.size > 1 else ())
+        alpha = self._probability(jnp.result_type(float))
         more = (maxima > averages).astype(alpha.dtype)
         alpha = jnp.where(maxima == averages, alpha, more)
         axes = self.axes or range(-len(self.window_shape) - 1, -1)
