@@ -51,7 +51,7 @@ def regions(name: str) -> Callable:
 
 def graph(name: str, more: Callable, **options: Any) -> Callable:
     def call(x):
-        a = 1 - jnp.eye(x.shape[-2], dtype=x.dtype)
+        a = (1 - jnp.eye(x.shape[-2], dtype=jnp.float32)).astype(x.dtype)
         a = jnp.broadcast_to(a, (*x.shape[:-1], x.shape[-2]))
         return getattr(jaxpool, name)(x, a, more(x), **options)
 

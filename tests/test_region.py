@@ -460,8 +460,8 @@ def test_transforms(name):
 
     x = tie_free((2, 4, 3, channels))
     # Piecewise linear: its higher derivatives are 0.
-    options = {"order": 1, "dtypes": ("bfloat16",), "eager_grad": False}
-    check_transforms(fn, x, no_scatter=False, **options)
+    less = {"order": 1, "dtypes": ("bfloat16",), "eager_grad": False}
+    check_transforms(fn, x, no_scatter=False, **less)
 
 
 # --- Wrong calls ----------------------------------------------------------------------
