@@ -102,7 +102,7 @@ def combined_pool(
         wide = x if mode == "concat" else _engine.widen(x)
         parts = [POOLS[name](wide, window_shape, **options) for name in pools]
         if mode == "concat":
-            return lax.concatenate(parts, x.ndim + channel_axis(window, x.ndim))
+            return lax.concatenate(parts, x.ndim + channel_axis(window.axes, x.ndim))
         # Nothing infinite is added up where all is padding.
         parts = [_engine.fill_empty(part, window, valid, 0) for part in parts]
         y = functools.reduce(jnp.add, parts)

@@ -19,7 +19,7 @@ from . import _engine, _selection
 from ._check import check_array, check_choice, check_float, check_where
 from ._rank import check_weights, times
 from ._stochastic import check_key
-from ._window import Padding, PerAxis, Window, make_window
+from ._window import Padding, PerAxis, make_window
 
 
 def mixed_pool(
@@ -376,7 +376,7 @@ def _draw(key, per, alpha, shape, window):
     """True with probability alpha, once per layer, channel or region."""
     size = [1] * len(shape)
     if per == "channel":
-        channel = channel_axis(window, len(shape))
+        channel = channel_axis(window.axes, len(shape))
         size[channel] = shape[channel]
     elif per == "region":
         size = shape
@@ -388,13 +388,13 @@ def takes_maximum(key: jax.Array, shape: tuple[int, ...], alpha: jax.Array):
     return jax.random.uniform(key, shape, alpha.dtype) < alpha
 
 
-def channel_axis(window: Window, ndim: int) -> int:
-    """The last axis that is not pooled, negative."""
+def channel_axis(axes: tuple[int, ...], ndim: int) -> int:
+    """The last axis that is not pooled, negative like `axes`."""
     for axis in range(-1, -ndim - 1, -1):
-        if axis not in window.axes:
+        if axis not in axes:
             return axis
     raise ValueError(
-        f"`axes` must leave an axis for the channels, got {window.axes}, all of x's"
+        f"`axes` must leave an axis for the channels, got {axes}, all of x's"
     )
 
 

@@ -263,7 +263,7 @@ SOME = {(64, 1), (60, 3), (64, 3), (34, 2), (37, 2), (64, 64), (56, 7), (35, 70)
 
 @pytest.mark.parametrize("part", range(100 if THOROUGH else 1))
 def test_values_of_many_sizes_are_those_of_torch(part):
-    """With JAXPOOL_THOROUGH in the environment all 4480 (ten minutes on 2 cores)."""
+    """With JAXPOOL_THOROUGH in the environment all 4480."""
     every = list(goldens.cases())
     cases = every[part::100]
     if not THOROUGH:

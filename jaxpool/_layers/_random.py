@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from .._check import check_choice, check_float
+from .._check import canonical_axes, check_choice, check_float
 from .._engine import widen
 from .._fractional import fractional_max_pool
-from .._mixed import random_mixed_pool, takes_maximum
+from .._mixed import channel_axis, random_mixed_pool, takes_maximum
 from .._s3 import s3_pool
 from .._stochastic import random_pool, stochastic_pool
 from .._window import Padding, PerAxis
@@ -24,6 +24,9 @@ class Random(Layer):
     """A pool with a `key`, or without one where it is `deterministic`."""
 
     deterministic: bool | None = None
+
+    def _drawn(self, x, where, key) -> Any:
+        return self._call(x, where=where, key=key)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -182,13 +185,14 @@ class RandomMixedPool(Random, Windowed):
         alpha = jnp.asarray(self.alpha, dtype)
         return alpha.reshape(self._draws() if alpha.size > 1 else ())
 
-    def _more_often(self, taken: jax.Array, ndim: int) -> jax.Array:
-        """1 where maxima were drawn more often, 0 where averages were."""
+    def _taken_more_often(self, x, where, taken) -> jax.Array:
         maxima, averages = taken
         alpha = self._probability(jnp.result_type(float))
         more = (maxima > averages).astype(alpha.dtype)
         alpha = jnp.where(maxima == averages, alpha, more)
-        axes = self.axes or range(-len(self.window_shape) - 1, -1)
-        pooled = [axis % ndim for axis in axes]
-        channel = max(axis for axis in range(ndim) if axis not in pooled)
-        return alpha.reshape(alpha.shape + (1,) * (ndim - 1 - channel))
+        axes = self.axes or tuple(range(-len(self.window_shape) - 1, -1))
+        axes = canonical_axes(jnp.shape(x), axes, None)
+        behind = -1 - channel_axis(axes, jnp.ndim(x))
+        return self._call(
+            x, where=where, alpha=alpha.reshape(*alpha.shape, *[1] * behind)
+        )

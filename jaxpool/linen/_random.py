@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from flax import linen
 from jax.typing import ArrayLike
 
@@ -23,11 +21,8 @@ class _Random(_layers.Random, linen.Module):
         `deterministic` is given here or to the layer; where it is False, the stream
         "pool" gives the key.
         """
-        return self._call(x, where=where, key=self._key(deterministic))
-
-    def _key(self, deterministic):
         fixed = linen.merge_param("deterministic", self.deterministic, deterministic)
-        return None if fixed else self.make_rng("pool")
+        return self._drawn(x, where, None if fixed else self.make_rng("pool"))
 
 
 class FractionalMaxPool(_Random, _layers.FractionalMaxPool):
@@ -37,29 +32,16 @@ class FractionalMaxPool(_Random, _layers.FractionalMaxPool):
 class RandomMixedPool(_Random, _layers.RandomMixedPool):
     __doc__ = _layers.RandomMixedPool.__doc__
 
-    @linen.compact
-    def __call__(
-        self,
-        x: ArrayLike,
-        *,
-        where: ArrayLike | None = None,
-        deterministic: bool | None = None,
-    ) -> jax.Array:
-        """Pools x; elements with `where` False take no part.
+    def setup(self):
+        if self.inference == "frequency":
+            self.taken = self.variable("batch_stats", "taken", self._taken)
 
-        `deterministic` is given here or to the layer; where it is False, the stream
-        "pool" gives the key.
-        """
-        key = self._key(deterministic)
-        if self.inference == "expectation":
-            return self._call(x, where=where, key=key)
-        taken = self.variable("batch_stats", "taken", self._taken)
-        if key is None:
-            alpha = self._more_often(taken.value, jnp.ndim(x))
-            return self._call(x, where=where, alpha=alpha)
-        if not self.is_initializing():
-            taken.value = self._counted(taken.value, key, x)
-        return self._call(x, where=where, key=key)
+    def _drawn(self, x, where, key):
+        if self.inference == "frequency" and key is None:
+            return self._taken_more_often(x, where, self.taken.value)
+        if self.inference == "frequency" and not self.is_initializing():
+            self.taken.value = self._counted(self.taken.value, key, x)
+        return super()._drawn(x, where, key)
 
 
 class RandomPool(_Random, _layers.RandomPool):

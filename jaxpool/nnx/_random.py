@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from flax import nnx
 from jax.typing import ArrayLike
 
@@ -32,22 +30,19 @@ class _Random(_layers.Random, nnx.Module):
 
         `deterministic` and `rngs` take the place of those of the constructor.
         """
-        return self._call(x, where=where, key=self._key(deterministic, rngs))
-
-    def _key(self, deterministic, rngs):
         if deterministic is None:
             deterministic = self.deterministic
         if deterministic is None:
             raise ValueError("`deterministic` must be given to the layer or its call")
         if deterministic:
-            return None
+            return self._drawn(x, where, None)
         stream = self.rngs if rngs is None else _stream(rngs)
         if stream is None:
             raise ValueError(
                 "`rngs` must be given to the layer or its call where `deterministic` "
                 "is False"
             )
-        return stream()
+        return self._drawn(x, where, stream())
 
     def set_view(self, deterministic: bool | None = None):
         """What `nnx.view` changes."""
@@ -77,26 +72,12 @@ class RandomMixedPool(_Random, _layers.RandomMixedPool):
         if self.inference == "frequency":
             self.taken = nnx.BatchStat(self._taken())
 
-    def __call__(
-        self,
-        x: ArrayLike,
-        *,
-        where: ArrayLike | None = None,
-        deterministic: bool | None = None,
-        rngs: nnx.Rngs | nnx.RngStream | None = None,
-    ) -> jax.Array:
-        """Pools x; elements with `where` False take no part.
-
-        `deterministic` and `rngs` take the place of those of the constructor.
-        """
-        key = self._key(deterministic, rngs)
-        if self.inference == "expectation":
-            return self._call(x, where=where, key=key)
-        if key is None:
-            alpha = self._more_often(self.taken[...], jnp.ndim(x))
-            return self._call(x, where=where, alpha=alpha)
-        self.taken[...] = self._counted(self.taken[...], key, x)
-        return self._call(x, where=where, key=key)
+    def _drawn(self, x, where, key):
+        if self.inference == "frequency" and key is None:
+            return self._taken_more_often(x, where, self.taken[...])
+        if self.inference == "frequency":
+            self.taken[...] = self._counted(self.taken[...], key, x)
+        return super()._drawn(x, where, key)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
