@@ -33,8 +33,9 @@ def like(x: jax.Array, *shape: int, scale: float = 1.0) -> jax.Array:
 
 
 def windowed(name: str, *arrays: Callable, **options: Any) -> Callable:
-    pool = getattr(jaxpool, name)
-    return lambda x: pool(x, *(a(x) for a in arrays), **WINDOW, **options)
+    return lambda x: getattr(jaxpool, name)(
+        x, *(a(x) for a in arrays), **WINDOW, **options
+    )
 
 
 def of(name: str, *args: Any, **options: Any) -> Callable:
@@ -107,7 +108,7 @@ CALLS: dict[str, Callable] = PLAIN | {
     "global_sum_pool": of("global_sum_pool"),
     "indices_from_tensorflow": in_tensorflow,
     "indices_to_tensorflow": in_tensorflow,
-    "local_importance_pool": windowed("local_importance_pool", lambda x: x * x),
+    "local_importance_pool": windowed("local_importance_pool", lambda x: -x),
     "low_rank_bilinear_pool": lambda x: jaxpool.low_rank_bilinear_pool(
         x, like(x, 4, 3), like(x, 4, 3)
     ),
