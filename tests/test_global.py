@@ -250,3 +250,34 @@ def test_wrong_calls(options, error, match):
             getattr(jaxpool, name)(np.ones((2, 3, 4, 1), np.float32), **options)
     with pytest.raises(ValueError, match="`mode` must be one of"):
         jaxpool.global_avg_max_pool(np.ones((2, 3, 1), np.float32), mode="max")
+
+
+@pytest.mark.parametrize(
+    "name, options, error, match",
+    [
+        ("gem", {"p": 0}, ValueError, "`p` must be positive, got 0"),
+        ("gem", {"p": np.ones(4)}, ValueError, "`p` must be a number or broadcast to"),
+        ("gem", {"p": "3"}, TypeError, "`p` must be a number or an array, got '3'"),
+        ("gem", {"eps": -1.0}, ValueError, "`eps` must be positive, got -1.0"),
+        ("lse", {"temperature": 0}, ValueError, "must be positive and finite, got 0"),
+        ("lse", {"temperature": np.inf}, ValueError, "and finite, got inf"),
+        ("lse", {"temperature": np.nan}, ValueError, "and finite, got nan"),
+        ("avg_max", {"mode": "concat", "keepdims": 0}, TypeError, "`keepdims` must be"),
+    ],
+)
+def test_wrong_parameters(name, options, error, match):
+    with pytest.raises(error, match=match):
+        getattr(jaxpool, f"global_{name}_pool")(np.ones((2, 3, 4, 5), "f"), **options)
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_wrong_inputs(name):
+    pool = getattr(jaxpool, name)
+    with pytest.raises(ValueError, match="`x` must not be empty along axes"):
+        pool(np.ones((2, 0, 4, 1), np.float32))
+    with pytest.raises(TypeError, match="`empty` must be a number, got 'none'"):
+        pool(np.ones((2, 3, 4, 1), np.float32), empty="none")
+    with pytest.raises(ValueError, match="`where` must broadcast to x with shape"):
+        pool(np.ones((2, 3, 4, 1), np.float32), where=np.ones((5, 1), bool))
+    with pytest.raises(TypeError, match="`x` must be an array, got str"):
+        pool("x")

@@ -295,3 +295,25 @@ def test_errors_come_before_tracing():
     """Under vmap and jit too, with the shapes that the function sees."""
     with pytest.raises(ValueError, match=r"must fit into x with shape \(4, 6, 3\)"):
         jax.jit(jax.vmap(lambda x: jaxpool.max_pool(x, (5, 5))))(X[None])
+
+
+@pytest.mark.parametrize(
+    "argument, call",
+    [
+        ("window_shape", lambda n: jaxpool.max_pool(X, (n, 2))),
+        ("strides", lambda n: jaxpool.avg_pool(X, (2, 2), strides=n)),
+        ("padding", lambda n: jaxpool.soft_pool(X, (2, 2), padding=n)),
+        ("dilation", lambda n: jaxpool.lp_pool(X, (2, 2), dilation=(1, n))),
+        ("output_shape", lambda n: jaxpool.adaptive_avg_pool(X, (n, 2))),
+        ("output_shape", lambda n: jaxpool.max_unpool(X, X.astype(int), (9, n))),
+        ("window_shape", lambda n: jaxpool.avg_unpool(X, (n, n))),
+        ("input_size", lambda n: jaxpool.fixed_window((n,), (1,))),
+        (
+            "output_shape",
+            lambda n: jaxpool.fractional_max_pool(X, (1, 1), output_shape=(n, 2)),
+        ),
+    ],
+)
+def test_traced_sizes_are_errors(argument, call):
+    with pytest.raises(TypeError, match=f"`{argument}` must hold ints, got .*Tracer"):
+        jax.jit(call)(2)

@@ -11,7 +11,7 @@ What is recorded, everything that torch accepts among
   avg, 1-D  the same without dilation, count_include_pad on and off, all of it
   max, avg  2-D and 3-D, a fixed sample with other k, s, p, d on each axis; avg with
             divisor_override too
-  lp        2-D, floor mode, x >= 1 (torch raises x, not |x|, to the power)
+  lp        floor mode, x >= 1 (torch raises x, not |x|, to the power)
 
 Inputs and cotangents are small integers: few distinct ones for max, so that there are
 ties, and multiples of 1728 = 12^3 for avg, so that every mean is an integer and exact.
@@ -40,7 +40,12 @@ POOLS = ("max", "avg", "lp")
 SHAPES_1D = [(1, n, 2) for n in range(1, 10)]
 SHAPES_2D = [(2, 7, 6, 2), (1, 5, 9, 3), (2, 4, 4, 1), (1, 8, 3, 2)]
 SHAPES_3D = [(1, 5, 4, 6, 2), (2, 3, 5, 4, 1)]
-LP_SHAPES = [(2, 7, 6, 2)]
+# Input, then windows with their strides.
+LP = [
+    ((2, 7, 6, 2), [((2, 2), (2, 2)), ((3, 2), (1, 2)), ((2, 4), (3, 1))]),
+    ((2, 9, 2), [((2,), (2,)), ((4,), (1,)), ((3,), (4,))]),
+    ((1, 5, 4, 6, 2), [((2, 2, 2), (2, 2, 2)), ((3, 1, 2), (1, 2, 3))]),
+]
 
 
 def axis_options(k):
@@ -103,7 +108,10 @@ def run(pool, x, g_rng, case):
                 options |= {"divisor_override": case["divisor_override"]}
             y = f(first, **options)
         else:
-            y = F.lp_pool2d(first, case["p"], **options)
+            f = (F.lp_pool1d, F.lp_pool2d, F.lp_pool3d)[rank - 1]
+            if rank == 1:  # unlike the others, it takes no tuple
+                options |= {"kernel_size": case["k"][0], "stride": case["s"][0]}
+            y = f(first, case["p"], **options)
     except RuntimeError as error:
         expected = ("too small", "should be at most half", "smaller than kernel")
         if not any(text in str(error) for text in expected):
@@ -148,10 +156,9 @@ def plan():
                 rank = len(shape) - 2
                 cases = cases_nd(pool, rank, count, rng)
                 yield from ((pool, shape, case) for case in cases)
-    for shape, p in itertools.product(LP_SHAPES, (1, 2, 3)):
-        for k, s in (((2, 2), (2, 2)), ((3, 2), (1, 2)), ((2, 4), (3, 1))):
-            base = {"k": k, "s": s, "ceil_mode": False, "p": p}
-            yield "lp", shape, base
+    for (shape, windows), p in itertools.product(LP, (1, 2, 3)):
+        for k, s in windows:
+            yield "lp", shape, {"k": k, "s": s, "ceil_mode": False, "p": p}
 
 
 def make_input(pool, shape, seed):
