@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from test_rank import GEOMETRIES, MASKS, check, check_curvature, inputs
+from test_stochastic import DEEP, DTYPES
 from transforms import QUICK, check_transforms, tie_free
 
 import jaxpool
@@ -152,6 +153,56 @@ def test_random_mixed_pool_takes_one_of_both(per, key):
     assert abs(np.mean(draws) - 0.25) < spread
     # Some draws differ between any two that do not share one.
     assert all(0 < np.mean(d) < 1 for d in np.asarray(draws).reshape(128, -1).T)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_random_mixed_pool_takes_the_gradient_of_either(dtype, key):
+    """Dilated and partial windows of three axes of each dtype, and masked ones."""
+    some = [DEEP, MASKS[1]] if dtype == "float32" else [DEEP]
+    cases = list(inputs(some, dtype))
+    pers = ("layer", "channel", "region")
+
+    def program(xs, key):
+        found = []
+        for x, (_, window_shape, options) in zip(xs, cases, strict=True):
+            for per in pers:
+                pool = functools.partial(random_mixed_pool, per=per, key=key, **options)
+                y, vjp = jax.vjp(lambda x: pool(x, window_shape), x)  # noqa: B023
+                g = 1 + jnp.arange(y.size, dtype=y.dtype).reshape(y.shape)
+                found.append((y, g, vjp(g)[0]))
+        return found
+
+    with jax.enable_x64(dtype == "float64"):
+        compiled = jax.jit(jax.vmap(program, (None, 0)), compiler_options=QUICK)
+        got = compiled([x for x, *_ in cases], jax.random.split(key, 4))
+        got = iter(jax.device_get(got))
+    for x, window_shape, options in cases:
+        largest = oracles.max_pool(x, window_shape, **options)
+        mean = oracles.avg_pool(x, window_shape, **options, count_include_pad=False)
+        options = {k: v for k, v in options.items() if k != "empty"}
+        tol = {2: 1e-2, 4: 1e-6, 8: 1e-12}[x.itemsize]
+        alone = largest == mean  # windows of one element or none
+        for per in pers:
+            drawn = set()
+            for y, g, dx in zip(*next(got), strict=True):
+                assert y.dtype == dx.dtype == x.dtype
+                took = y == largest
+                want = np.where(took, largest, mean)
+                np.testing.assert_allclose(y.astype(float), want, tol, tol)
+                want = oracles.max_pool_vjp(x, g * took, window_shape, **options)
+                want += oracles.avg_pool_vjp(
+                    x, g * ~took, window_shape, **options, count_include_pad=False
+                )
+                np.testing.assert_allclose(dx.astype(float), want, tol, tol)
+                parts = {
+                    "layer": [...],
+                    "channel": [np.s_[..., c] for c in range(x.shape[-1])],
+                    "region": [],
+                }[per]
+                for part in parts:  # one draw each
+                    assert len(set(took[part][~alone[part]])) == 1
+                drawn |= set(took[~alone])
+            assert len(drawn) == 2
 
 
 def test_random_mixed_pool_of_few_numbers(key):

@@ -1,6 +1,7 @@
 """stochastic_pool, random_pool and s3_pool."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,18 @@ from jaxpool import random_mixed_pool, random_pool, s3_pool, stochastic_pool
 
 quick = functools.partial(jax.jit, compiler_options=QUICK)
 SOME = [*GEOMETRIES[4:7], GEOMETRIES[1], GEOMETRIES[8], MASKS[3], MASKS[1]]
+# Three axes, of each dtype: dilated, padded, partial.
+DEEP = (
+    (1, 4, 3, 5, 2),
+    (2, 2, 2),
+    {
+        "strides": 2,
+        "padding": ((1, 0), (0, 1), (0, 0)),
+        "dilation": (2, 1, 3),
+        "ceil_mode": True,
+    },
+)
+DTYPES = ["float32", jnp.bfloat16, "float64"]
 
 # --- Without a key --------------------------------------------------------------------
 
@@ -53,35 +66,50 @@ def test_expectation_in_float64():
 
 
 def test_expectation_of_a_value_around_the_sample():
-    """sum p[i] m[i], m the maximum or average around each element."""
-    x = jnp.abs(jnp.asarray(tie_free((5, 6, 2))))
+    """sum p[i] m[i], m the maximum or average around each element, and its gradient."""
+    x = tie_free((5, 6, 2))
     where = tie_free((5, 6, 1), 1) > -1
-    options = {"strides": 2, "padding": 1, "where": where}
-    around = {"strides": 1, "padding": "SAME", "where": where}
+    window = {"dilation": (2, 1), "where": where}  # what lies around is dilated as well
+    options = {"strides": 2, "padding": 1, **window}
+    around = {"strides": 1, "padding": "SAME", **window}
+    mean = {"count_include_pad": False, **around}
     of = {
-        "max": oracles.max_pool(x, (2, 3), **around),
-        "avg": oracles.avg_pool(x, (2, 3), count_include_pad=False, **around),
+        "max": (oracles.max_pool, oracles.max_pool_vjp, around),
+        "avg": (oracles.avg_pool, oracles.avg_pool_vjp, mean),
     }
-    flat = np.asarray(x, np.float64).ravel()
+    kinds = list(itertools.product(of, ("multinomial", "uniform")))
+    flat = x.ravel().astype(np.float64)
+    y_shape = oracles.output_shape(
+        x.shape, (2, 3), strides=2, padding=1, dilation=(2, 1)
+    )
+    g = tie_free(y_shape, 2)
 
+    @quick
     def program(x):
-        options_ = {"key": None} | options
-        return {
-            (value, sampling): stochastic_pool(
-                x, (2, 3), value=value, sampling=sampling, **options_
-            )
-            for value in ("max", "avg")
-            for sampling in ("multinomial", "uniform")
-        }
+        found = []
+        for value, sampling in kinds:
+            pool = functools.partial(stochastic_pool, value=value, sampling=sampling)
+            y, vjp = jax.vjp(lambda x: pool(x, (2, 3), **options), x)  # noqa: B023
+            found.append((y, vjp(g)[0]))
+        return found
 
-    got = jax.tree.map(np.asarray, dict(jax.jit(program, compiler_options=QUICK)(x)))
-    for (value, sampling), y in got.items():
-        want = np.zeros(y.shape)
+    for (value, sampling), got in zip(kinds, program(x), strict=True):
+        pool, pool_vjp, its = of[value]
+        m = pool(x, (2, 3), **its).ravel()
+        want, dm, dx = np.zeros(y_shape), np.zeros(x.size), np.zeros(x.size)
         for out, places, _ in tap_windows(x.shape, (2, 3), **options):
-            if places:
-                p = flat[places] if sampling == "multinomial" else np.ones(len(places))
-                want[out] = (p * of[value].ravel()[places]).sum() / p.sum()
-        np.testing.assert_allclose(y, want, 1e-5, 1e-6, err_msg=f"{value}, {sampling}")
+            a = flat[places]
+            p = np.maximum(a, 0) if sampling == "multinomial" else np.ones(len(a))
+            if (total := p.sum()) == 0:
+                continue
+            want[out] = (p * m[places]).sum() / total
+            dm[places] += g[out] * p / total
+            if sampling == "multinomial":  # the probabilities have a derivative too
+                dx[places] += g[out] * (a > 0) * (m[places] - want[out]) / total
+        dx = dx.reshape(x.shape) + pool_vjp(x, dm.reshape(x.shape), (2, 3), **its)
+        about = f"{value}, {sampling}"
+        np.testing.assert_allclose(got[0], want, 1e-5, 1e-6, err_msg=about)
+        np.testing.assert_allclose(got[1], dx, 1e-5, 1e-5, err_msg=about)
 
 
 def test_gradient_of_the_expectation():
@@ -140,29 +168,33 @@ def test_draws_are_independent_where_a_mask_broadcasts(key):
         np.testing.assert_array_equal(y, pool(where=jnp.broadcast_to(mask, x.shape)))
 
 
-def test_samples_are_elements_and_take_the_gradient(key):
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_samples_are_elements_and_take_the_gradient(dtype, key):
     """Each value is an element that may be drawn, and all of g goes to it."""
-    cases = list(inputs(SOME[:1] + SOME[-3:]))
+    some = SOME[:1] + SOME[-4:] if dtype == "float32" else [GEOMETRIES[1], MASKS[1]]
+    cases = list(inputs([DEEP, *some], dtype))
+    uniform = functools.partial(stochastic_pool, sampling="uniform")
 
     def program(xs, key):
         found = []
-        for x, (_, window_shape, options) in zip(xs, cases, strict=True):
-            for sampling in ("multinomial", "uniform"):
-                pool = functools.partial(
-                    stochastic_pool, key=key, sampling=sampling, **options
-                )
+        for i, (x, case) in enumerate(zip(xs, cases, strict=True)):
+            _, window_shape, options = case
+            for pool in (stochastic_pool, uniform if i % 2 else random_pool):
+                pool = functools.partial(pool, key=key, **options)
                 y, vjp = jax.vjp(lambda x: pool(x, window_shape), x)  # noqa: B023
                 g = 1 + jnp.arange(y.size, dtype=y.dtype).reshape(y.shape)
                 found.append((y, vjp(g)[0], g))
         return found
 
     compiled = jax.jit(program, compiler_options=QUICK)
-    got = iter(jax.device_get(compiled([x for x, *_ in cases], key)))
+    with jax.enable_x64(dtype == "float64"):
+        got = iter(jax.device_get(compiled([x for x, *_ in cases], key)))
     for x, window_shape, options in cases:
         empty = options.get("empty", 0.0)
         geometry = {k: v for k, v in options.items() if k != "empty"}
         for sampling in ("multinomial", "uniform"):
             y, dx, g = next(got)
+            assert y.dtype == dx.dtype == x.dtype
             want = np.zeros(x.size)
             for out, places, _ in tap_windows(x.shape, window_shape, **geometry):
                 v = x.flat[places]
@@ -174,21 +206,37 @@ def test_samples_are_elements_and_take_the_gradient(key):
                     (t,) = np.flatnonzero(v == y[out])  # no two are alike
                     assert sampling == "uniform" or v[t] > 0
                     want[places[t]] += g[out]
-            np.testing.assert_allclose(dx.ravel(), want, 1e-6)
+            np.testing.assert_array_equal(dx.ravel(), want)  # of small integers
 
 
 @pytest.mark.parametrize("value, of", [("max", "max_pool"), ("avg", "avg_pool")])
 def test_value_around_the_sample(value, of, key):
-    """The same draws, but what lies around them, clipped to x."""
+    """The same draws, but what lies around them, clipped to x; and its gradient."""
     x = jnp.abs(jnp.asarray(tie_free((7, 6, 2))))
-    options = {"strides": 2, "padding": ((1, 0), (0, 1)), "key": key}
+    options = {"strides": 2, "padding": ((1, 0), (0, 1)), "dilation": (1, 2)}
+    where = tie_free((7, 6, 1), 1) > -1.5  # leaves every window something
+    options |= {"where": where, "key": key}
     pool = functools.partial(stochastic_pool, window_shape=(3, 2), **options)
-    sample, y = quick(lambda x: (pool(x), pool(x, value=value)))(x)
+
+    @quick
+    def program(x):
+        y, vjp = jax.vjp(lambda x: pool(x, value=value), x)
+        g = 1 + jnp.arange(y.size, dtype=y.dtype).reshape(y.shape)
+        return pool(x), y, g, vjp(g)[0]
+
+    sample, y, g, dx = jax.device_get(program(x))
     around = {"max": {}, "avg": {"count_include_pad": False}}[value]
-    m = getattr(oracles, of)(x, (3, 2), strides=1, padding="SAME", **around)
+    around |= {"strides": 1, "padding": "SAME", "dilation": (1, 2), "where": where}
+    m = getattr(oracles, of)(x, (3, 2), **around)
     place = {float(a): i for i, a in enumerate(np.asarray(x).ravel())}
-    want = [m.ravel()[place[float(a)]] for a in np.asarray(sample).ravel()]
-    np.testing.assert_allclose(np.asarray(y).ravel(), want, 1e-6)
+    places = [place[float(a)] for a in sample.ravel()]
+    np.testing.assert_allclose(y.ravel(), m.ravel()[places], 1e-6)
+    # The draw is constant: all of g goes to what lies around it.
+    dm = np.zeros(x.size)
+    np.add.at(dm, places, g.ravel())
+    vjp = getattr(oracles, f"{of}_vjp")
+    want = vjp(x, dm.reshape(x.shape), (3, 2), **around)
+    np.testing.assert_allclose(dx, want, 1e-6)
 
 
 def test_windows_with_one_choice(key):
@@ -289,30 +337,59 @@ def test_s3_keeps_positions_of_each_cell(h, grid, ceil_mode, key):
     np.testing.assert_allclose(inference[:, 0], pairs, 1e-6)
 
 
-def test_s3_takes_maxima_of_shared_rows_and_columns(key):
-    x = jnp.asarray(tie_free((2, 6, 8, 3)))
-    options = {"strides": 2, "grid": (2, 4)}
-    z = oracles.max_pool(x, (3, 2), strides=1, padding="SAME")
-    y = draws(x, (3, 2), jax.random.split(key, 20), **options)
-    assert y.shape == (20, 2, 3, 4, 3)
+def choices(h, stride, cell):
+    """All that may be kept of h positions: some of each cell, in order."""
+    cells = [range(i, min(i + cell, h)) for i in range(0, h, cell)]
+    kept = [itertools.combinations(c, len(c) // stride) for c in cells]
+    return [sum(found, ()) for found in itertools.product(*kept)]
+
+
+FLAT = ((2, 6, 8, 3), (3, 2), {"strides": (2, 2), "grid": (2, 4)})
+CUBE = (  # of the axis of 5, two of the first four positions are kept
+    (2, 2, 5, 3, 2),
+    (1, 2, 2),
+    {"strides": (2, 2, 3), "grid": (2, 4, 3), "dilation": (1, 2, 1)},
+)
+
+
+@pytest.mark.parametrize(
+    "case, dtype", [(FLAT, "float32"), *((CUBE, dtype) for dtype in DTYPES)]
+)
+def test_s3_takes_maxima_of_shared_positions(case, dtype, key):
+    """Shared by the batch and the channels; the gradient goes to the maximum."""
+    shape, window_shape, options = case
+    x = tie_free(shape, 0, dtype)
+    pool = functools.partial(s3_pool, window_shape=window_shape, **options)
+
+    def draw(x, key):
+        y, vjp = jax.vjp(functools.partial(pool, key=key), x)
+        g = 1 + jnp.arange(y.size, dtype=y.dtype).reshape(y.shape)
+        return y, vjp(g)[0]
+
+    with jax.enable_x64(dtype == "float64"):
+        program = quick(jax.vmap(draw, (None, 0)))
+        ys, dxs = jax.device_get(program(x, jax.random.split(key, 20)))
+    assert ys.dtype == dxs.dtype == x.dtype
+    around = {"padding": "SAME", "dilation": options.get("dilation", 1)}
+    z = oracles.max_pool(x, window_shape, strides=1, **around)
+    sizes = zip(shape[1:-1], options["strides"], options["grid"], strict=True)
+    every = list(itertools.product(*itertools.starmap(choices, sizes)))
+    first, last = range(shape[0]), range(shape[-1])
+    maxima = [z[np.ix_(first, *kept, last)] for kept in every]
     found = set()
-    for one in y:
+    for y, dx in zip(ys, dxs, strict=True):
         matches = [
-            (rs, cs)
-            for rs in np.ndindex(2, 2, 2)
-            for cs in COLUMNS
-            if np.allclose(one, z[:, [2 * i + r for i, r in enumerate(rs)]][:, :, cs])
+            kept for kept, m in zip(every, maxima, strict=True) if np.array_equal(y, m)
         ]
         assert matches
-        found |= {(rs, tuple(cs)) for rs, cs in matches}
-    assert len({rs for rs, _ in found}) > 2 and len({cs for _, cs in found}) > 2
-
-
-COLUMNS = [
-    [a, b, c + 4, d + 4]
-    for a, b in [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
-    for c, d in [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
-]
+        found |= set(matches)
+        # No two elements are alike: the value says where it comes from.
+        places = [int(np.flatnonzero(x == a)[0]) for a in y.ravel()]
+        want = np.zeros(x.size)
+        np.add.at(want, places, 1 + np.arange(y.size))
+        np.testing.assert_array_equal(dx.ravel(), want)
+    for kept in zip(*found, strict=True):
+        assert len(set(kept)) > 1
 
 
 @pytest.mark.parametrize("size", [(6, 8), (7, 9)])
