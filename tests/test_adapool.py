@@ -145,7 +145,7 @@ def check(name, some, rule="cpu", dtype="float32", paper=()):
     cases = [(*case, "exact") for case in some] + [(*case, "paper") for case in paper]
     inputs = [inputs_of(case[:4], dtype, seed) for seed, case in enumerate(cases)]
     # A distance has a kink, which finite differences smooth.
-    rtol = {2: 5e-2, 4: 1e-3 if name == "idw" else 1e-4, 8: 1e-6}
+    rtol = {2: 4e-3, 4: 1e-3 if name == "idw" else 1e-4, 8: 1e-7}
     rtol = rtol[jnp.dtype(dtype).itemsize]
 
     def one(case, x, beta, g):
@@ -171,12 +171,18 @@ def check(name, some, rule="cpu", dtype="float32", paper=()):
             if name == "ada" or what != "dbeta":
                 about = f"{what} of {name}, {gradient}, {options}"
                 a = np.asarray(a, float)
-                np.testing.assert_allclose(a, b, rtol, rtol, err_msg=about)
+                # Of dx alone the oracle is a finite difference.
+                tol = 1e-12 if rtol < 1e-6 and what != "dx" else rtol
+                np.testing.assert_allclose(a, b, tol, tol, err_msg=about)
 
 
 @pytest.mark.parametrize(
     "name, some",
-    [("edscw", CASES[1:2]), ("idw", CASES[2:4] + CASES[5:]), ("ada", CASES[:5:2])],
+    [
+        ("edscw", CASES[1:3] + CASES[5:]),
+        ("idw", CASES[2:4] + CASES[5:]),
+        ("ada", CASES[::2] + CASES[5:]),
+    ],
 )
 def test_equals_the_oracle(name, some):
     check(name, some, paper=CASES[1:2])
@@ -187,33 +193,44 @@ def test_equals_the_oracle_by_other_rules(name, rule):
     check(name, CASES[1:2], rule)
 
 
-def test_equals_the_oracle_in_other_dtypes():
-    check("ada", CASES[2:3], dtype=jnp.bfloat16)
+@pytest.mark.parametrize("name", POOLS)
+def test_equals_the_oracle_in_other_dtypes(name):
+    check(name, CASES[2:3], dtype=jnp.bfloat16)
     with jax.enable_x64(True):
-        check("ada", CASES[1:2], dtype="float64")
-        check("idw", CASES[1:2], dtype="float64")
+        check(name, CASES[1:2], dtype="float64")
 
 
-def test_unpool_equals_the_oracle():
-    cases = [
-        (*case[:2], {k: v for k, v in case[2].items() if k != "empty"}, case[3])
-        for case in CASES[1:4]
-    ]
-    inputs = [inputs_of(case, "float32", seed) for seed, case in enumerate(cases)]
-    modes = "adjoint", "replicate"
+def check_unpool(some):
+    """Each of `some` is a case, a dtype and a mode."""
+    cases, inputs = [], []
+    for seed, (case, dtype, mode) in enumerate(some):
+        options = {k: v for k, v in case[2].items() if k != "empty"}
+        cases.append((mode, case[1], options))
+        inputs.append(inputs_of(case, dtype, seed))
 
     def program(inputs):
         return [
-            [ada_unpool(y, x, beta, case[1], mode=m, **case[2]) for m in modes]
+            ada_unpool(y, x, beta, case[1], mode=case[0], **case[2])
             for case, (x, beta, y) in zip(cases, inputs, strict=True)
         ]
 
     got = jax.device_get(jax.jit(program, compiler_options=QUICK)(inputs))
-    for case, (x, beta, y), found in zip(cases, inputs, got, strict=True):
-        wide = [np.asarray(a, float) for a in (y, x, beta)]
-        for mode, a in zip(modes, found, strict=True):
-            expected = unpool_oracle(mode, *wide, case[1], **case[2])
-            np.testing.assert_allclose(a, expected, 1e-5, 1e-5, err_msg=str(case[2]))
+    for case, (x, beta, y), a in zip(cases, inputs, got, strict=True):
+        wide = (np.asarray(a, float) for a in (y, x, beta))
+        expected = unpool_oracle(case[0], *wide, case[1], **case[2])
+        tol = {2: 1e-2, 4: 1e-5, 8: 1e-12}[y.itemsize]
+        assert a.dtype == y.dtype
+        a = np.asarray(a, float)
+        np.testing.assert_allclose(a, expected, tol, tol, err_msg=f"{y.dtype}, {case}")
+
+
+def test_unpool_equals_the_oracle():
+    modes = "adjoint", "replicate"
+    some = [(case, "float32", mode) for case in CASES[1:4] for mode in modes]
+    some += [(CASES[5], "float32", "replicate"), (CASES[2], jnp.bfloat16, "adjoint")]
+    check_unpool(some)
+    with jax.enable_x64(True):
+        check_unpool([(CASES[1], "float64", "replicate")])
 
 
 def test_unpool_keeps_the_dtype_of_y():
@@ -410,8 +427,12 @@ def test_transforms_of_ada_unpool():
 
 def test_derivatives_of_ada_unpool():
     """By y, x and beta, with vmap: the finite differences of the oracle."""
-    x, y, beta = uneven((2, 5, 1), np.float64), tie_free((2, 2, 1), 1, np.float64), 0.3
-    rng, options = np.random.default_rng(0), {"strides": 2}  # windows that overlap
+    x, y, beta = uneven((2, 7, 1), np.float64), tie_free((2, 3, 1), 1, np.float64), 0.3
+    # Windows that overlap, in padding and beyond the end as well.
+    options = {"strides": 2, "dilation": 2, "padding": ((1, 0),), "ceil_mode": True}
+    options["where"] = np.arange(7)[:, None] != 1
+    x[:, 1] = np.nan
+    rng = np.random.default_rng(0)
     moves = [rng.normal(size=np.shape(a)) for a in (y, x, beta)]
     g = rng.normal(size=x.shape)
 

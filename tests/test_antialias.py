@@ -40,11 +40,12 @@ def check_linear(pool, oracle, cases, dtype="float32", rtol=1e-5, atol=1e-6):
     rng = np.random.default_rng(0)
     cases, inputs, expected = list(cases), [], []
     for shape, options in cases:
-        x = rng.normal(size=shape)
-        y = oracle(x, **options)
-        g = rng.normal(size=y.shape)
-        expected.append((y, transposed(functools.partial(oracle, **options), shape, g)))
-        inputs.append((x.astype(dtype), g.astype(dtype)))
+        x = rng.normal(size=shape).astype(dtype)
+        y = oracle(x.astype(float), **options)
+        g = rng.normal(size=y.shape).astype(dtype)
+        of = functools.partial(oracle, **options)
+        expected.append((y, transposed(of, shape, g.astype(float))))
+        inputs.append((x, g))
 
     def program(inputs):
         results = []
@@ -57,6 +58,7 @@ def check_linear(pool, oracle, cases, dtype="float32", rtol=1e-5, atol=1e-6):
     for case, got, wanted in zip(cases, found, expected, strict=True):
         for what, a, b in zip(("y", "vjp"), got, wanted, strict=True):
             assert a.dtype == dtype
+            a = a.astype(np.result_type(b))
             np.testing.assert_allclose(a, b, rtol, atol, err_msg=f"{what} {case}")
 
 
@@ -109,12 +111,16 @@ def blur_oracle(x, strides=2, filter_size=3, padding_mode="reflect", axes=(-3, -
     return x
 
 
+def component(x, s, start):
+    return x[tuple(slice(r, None, step) for r, step in zip(start, s, strict=True))]
+
+
 def polyphase_oracle(x, s, norm=2):
-    """The component and its phase for one example, (H, W, C) and a stride per axis."""
-    for axis in range(2):
-        whole = -(-x.shape[axis] // s[axis]) * s[axis]
+    """The component and its phase for one example, (*space, channels)."""
+    for axis, step in enumerate(s):
+        whole = -(-x.shape[axis] // step) * step
         x = np.take(x, range(whole), axis, mode="wrap")
-    parts = [x[r :: s[0], c :: s[1]] for r in range(s[0]) for c in range(s[1])]
+    parts = [component(x, s, start) for start in np.ndindex(*s)]
     norms = [np.linalg.norm(part.ravel(), norm) for part in parts]
     return parts[np.argmax(norms)], np.argmax(norms)
 
@@ -175,6 +181,9 @@ BLURS = [
 
 def test_blur_pool_equals_the_oracle():
     check_linear_in_both_widths(blur_pool, blur_oracle, BLURS)
+    # In one, two and three dimensions, rounded once.
+    some = [BLURS[3], BLURS[1], BLURS[6]]
+    check_linear(blur_pool, blur_oracle, some, jnp.bfloat16, 4e-3)
 
 
 def test_blur_pool_of_a_large_array(rng):
@@ -299,26 +308,56 @@ def test_blur_curvature():
 # --- max_blur_pool --------------------------------------------------------------------
 
 
-def test_max_blur_pool_equals_the_oracle():
-    cases = [
-        ((2, 6, 5, 2), (2, 2), {}, {}),
-        ((7, 5, 1), (3, 2), {}, {"filter_size": 4, "strides": (1, 2)}),
-        ((7, 6, 2), (2, 3), {"padding": "VALID"}, {"padding_mode": "circular"}),
-        ((2, 3, 5), (3,), {"axes": (-1,)}, {"padding_mode": "edge"}),
-        ((9, 2), (3,), {"padding": ((2, 1),)}, {"strides": 3}),
-    ]
-    inputs = [tie_free(shape, i) for i, (shape, *_) in enumerate(cases)]
-    got = compiled(
-        lambda inputs: [
-            max_blur_pool(x, size, **of_max, **of_blur)
-            for x, (_, size, of_max, of_blur) in zip(inputs, cases, strict=True)
-        ],
-        inputs,
-    )
-    for x, y, (_, size, of_max, of_blur) in zip(inputs, got, cases, strict=True):
-        dense = oracles.max_pool(x, size, **{"strides": 1, "padding": "SAME"} | of_max)
+# The shape of x, the window, options of the maximum, and of the blur.
+MAX_BLURS = [
+    ((2, 6, 5, 2), (2, 2), {}, {}),
+    ((7, 5, 1), (3, 2), {}, {"filter_size": 4, "strides": (1, 2)}),
+    ((7, 6, 2), (2, 3), {"padding": "VALID"}, {"padding_mode": "circular"}),
+    ((2, 3, 5), (3,), {"axes": (-1,)}, {"padding_mode": "edge"}),
+    ((9, 2), (3,), {"padding": ((2, 1),)}, {"strides": 3}),
+    ((5, 4, 3, 1), (2, 1, 3), {}, {"strides": (2, 3, 1), "padding_mode": "zero"}),
+]
+
+
+def check_max_blur(some):
+    """Each of `some` is a case and a dtype."""
+    rng, inputs, expected = np.random.default_rng(0), [], []
+    for seed, ((shape, size, of_max, of_blur), dtype) in enumerate(some):
+        x = tie_free(shape, seed, jnp.dtype(dtype))
+        of_max = {"strides": 1, "padding": "SAME"} | of_max
+        dense = oracles.max_pool(x, size, **of_max)
         axes = of_max.get("axes", tuple(range(-len(size) - 1, -1)))
-        np.testing.assert_allclose(y, blur_oracle(dense, axes=axes, **of_blur), 1e-5)
+        blur = functools.partial(blur_oracle, axes=axes, **of_blur)
+        y = blur(dense)
+        g = rng.normal(size=y.shape).astype(x.dtype)
+        back = transposed(blur, dense.shape, g.astype(float))
+        expected.append((y, oracles.max_pool_vjp(x, back, size, **of_max)))
+        inputs.append((x, g))
+
+    def one(x, g, size, of_max, of_blur):
+        y, vjp = jax.vjp(lambda x: max_blur_pool(x, size, **of_max, **of_blur), x)
+        return y, vjp(g)[0]
+
+    def program(inputs):
+        return [
+            one(*args, *case[1:]) for args, (case, _) in zip(inputs, some, strict=True)
+        ]
+
+    found = compiled(program, inputs)
+    for (case, dtype), got, wanted in zip(some, found, expected, strict=True):
+        # The gradient of the blur is rounded, and then the sum over the windows.
+        tol = {2: 2e-2, 4: 1e-5, 8: 1e-12}[jnp.dtype(dtype).itemsize]
+        for what, a, b in zip(("y", "vjp"), got, wanted, strict=True):
+            assert a.dtype == dtype
+            about = f"{what} {case} {dtype}"
+            np.testing.assert_allclose(a.astype(float), b, tol, tol, err_msg=about)
+
+
+def test_max_blur_pool_equals_the_oracle():
+    some = [(case, "float32") for case in MAX_BLURS]
+    check_max_blur([*some, (MAX_BLURS[1], jnp.bfloat16)])
+    with jax.enable_x64(True):
+        check_max_blur([(case, "float64") for case in MAX_BLURS[4:]])
 
 
 def test_max_blur_pool_of_integers_is_a_float():
@@ -335,48 +374,74 @@ def test_max_blur_transforms():
 # --- polyphase_pool -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("norm", [1, 2, np.inf])
-def test_polyphase_pool_equals_the_oracle(norm, rng):
-    cases = [((6, 8, 3), (2, 2)), ((5, 7, 2), (2, 2)), ((7, 4, 1), (3, 1))]
-    cases += [((1, 3, 1), (4, 2))]  # shorter than the stride: extended twice
-    inputs = [rng.normal(size=(3, *s)).astype("f4") for s, _ in cases]
+POLYPHASES = [  # the shape of an example, and strides
+    ((6, 8, 3), (2, 2)),
+    ((5, 7, 2), (2, 2)),
+    ((7, 4, 1), (3, 1)),
+    ((1, 3, 1), (4, 2)),  # shorter than the stride: extended twice
+    ((7, 2), (3,)),
+    ((3, 4, 5, 1), (2, 1, 3)),
+]
+
+
+def check_polyphase(cases, norm, dtype, sample):
+    """Values, phases and derivatives of examples that `sample(size=)` draws."""
+    rng, tol = np.random.default_rng(0), {2: 1e-2, 4: 1e-6, 8: 1e-14}
+    tol = tol[jnp.dtype(dtype).itemsize]
+    inputs = [sample(size=(3, *s)).astype(dtype) for s, _ in cases]
     cotangents = [
         rng.normal(size=(3, *(-(-n // k) for n, k in zip(s, strides)), s[-1]))  # noqa: B905
         for s, strides in cases
     ]
+    cotangents = [g.astype(dtype) for g in cotangents]
 
     def program(inputs, cotangents):
         results = []
         for x, g, (_, strides) in zip(inputs, cotangents, cases, strict=True):
-
-            def pool(x, strides=strides):
-                return polyphase_pool(x, strides=strides, norm=norm, return_phase=True)
+            axes = tuple(range(-1 - len(strides), -1))
+            pool = functools.partial(
+                polyphase_pool, strides=strides, axes=axes, norm=norm, return_phase=True
+            )
 
             y, back, phase = jax.vjp(pool, x, has_aux=True)
             results.append((y, phase, back(g)[0], jax.jvp(pool, (x,), (x,))[1][0]))
         return results
 
-    found = compiled(program, inputs, [g.astype("f4") for g in cotangents])
+    found = compiled(program, inputs, cotangents)
     for x, g, (shape, s), got in zip(inputs, cotangents, cases, found, strict=True):
         for i in range(3):
-            y, phase = polyphase_oracle(x[i], s, norm)
-            np.testing.assert_array_equal(got[0][i], y)
+            y, phase = polyphase_oracle(x[i].astype(float), s, norm)
+            np.testing.assert_array_equal(got[0][i].astype(float), y)
+            assert got[0].dtype == got[2].dtype == dtype
             assert got[1].dtype == np.int32 and got[1][i] == phase
-            np.testing.assert_array_equal(got[3][i], y)  # linear, the phase fixed
-            place, _ = polyphase_oracle_places(shape, s, phase)
+            # Linear, the phase fixed.
+            np.testing.assert_array_equal(got[3][i].astype(float), y)
+            place = polyphase_oracle_places(shape, s, phase)
             dx = np.zeros(x[i].size)
-            np.add.at(dx, place.ravel(), g[i].ravel())
-            np.testing.assert_allclose(got[2][i].ravel(), dx, 1e-5, 1e-6)
+            np.add.at(dx, place.ravel(), g[i].ravel().astype(float))
+            dx_found = got[2][i].ravel().astype(float)
+            np.testing.assert_allclose(dx_found, dx, 10 * tol, tol)
 
 
 def polyphase_oracle_places(shape, s, phase):
     """Where in x, flat, each element of a component comes from."""
     places = np.arange(math.prod(shape)).reshape(shape)
-    for axis in range(2):
-        whole = -(-shape[axis] // s[axis]) * s[axis]
+    for axis, step in enumerate(s):
+        whole = -(-shape[axis] // step) * step
         places = np.take(places, range(whole), axis, mode="wrap")
-    r, c = divmod(int(phase), s[1])
-    return places[r :: s[0], c :: s[1]], phase
+    return component(places, s, np.unravel_index(phase, s))
+
+
+@pytest.mark.parametrize("norm", [1, 2, np.inf])
+def test_polyphase_pool_equals_the_oracle(norm, rng):
+    check_polyphase(POLYPHASES, norm, "float32", rng.normal)
+
+
+def test_polyphase_pool_equals_the_oracle_in_other_dtypes(rng):
+    check_polyphase(POLYPHASES[3:], 2, jnp.bfloat16, rng.normal)
+    with jax.enable_x64(True):  # norms that are alike in float32
+        sample = functools.partial(rng.normal, 1, 1e-10)
+        check_polyphase(POLYPHASES[3:], 2, "float64", sample)
 
 
 @pytest.mark.parametrize("strides", [(2, 2), (3, 2)])

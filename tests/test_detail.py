@@ -164,7 +164,9 @@ def check(cases, rtol, rule="cpu"):
             assert one.dtype == x.dtype
             about = f"{what}, {options}"
             one = np.asarray(one, float)
-            np.testing.assert_allclose(one, other, rtol, rtol, err_msg=about)
+            # The oracle's derivatives are finite differences, its values are not.
+            tol = 1e-12 if rtol < 1e-6 and what == "y" else rtol
+            np.testing.assert_allclose(one, other, tol, tol, err_msg=about)
 
 
 def test_equals_the_oracle():
@@ -177,7 +179,7 @@ def test_equals_the_oracle_by_other_rules(rule, some):
 
 
 def test_equals_the_oracle_in_other_dtypes():
-    check(cases(CASES[3:4], jnp.bfloat16), 5e-2)
+    check(cases(CASES[3:4], jnp.bfloat16), 4e-3)
     with jax.enable_x64(True):
         check(cases(CASES[1:3], "float64"), 1e-7)
 

@@ -361,21 +361,35 @@ def test_wrong_calls():
 
 
 def test_gradient_of_the_paper():
-    """The weights count as constants, in both modes of differentiation."""
-    x, options = tie_free((5, 4, 2)), {"window_shape": (3, 2), "strides": (2, 1)}
-    pool = functools.partial(jaxpool.soft_pool, temperature=0.7, **options)
-    paper = functools.partial(pool, gradient="paper")
-    y, vjp = jax.vjp(paper, x)
-    np.testing.assert_allclose(y, pool(x), 1e-5)
-    g = np.random.default_rng(0).normal(size=y.shape).astype(np.float32)
-    expected = np.zeros_like(x)
+    """The weights count as constants, in both modes of differentiation.
+
+    So does the temperature, one per channel.
+    """
+    x, temperature = tie_free((5, 4, 2)), np.array([0.7, 2.0], np.float32)
+    options = {"window_shape": (3, 2), "strides": (2, 1)}
+    pool = functools.partial(jaxpool.soft_pool, **options)
+
+    def paper(x, temperature):
+        return pool(x, temperature=temperature, gradient="paper")
+
+    @functools.partial(jax.jit, compiler_options=QUICK)
+    def program(x, temperature, g):
+        y, vjp = jax.vjp(paper, x, temperature)
+        along = jax.jvp(paper, (x, temperature), (x, temperature))[1]
+        return y, *vjp(g), along
+
+    g = np.random.default_rng(0).normal(size=(2, 3, 2)).astype(np.float32)
+    y, dx, dt, tangent = program(x, temperature, g)
+    expected, dx_expected = np.zeros_like(g), np.zeros_like(x)
     for o in np.ndindex(y.shape):
         at = np.s_[2 * o[0] : 2 * o[0] + 3, o[1] : o[1] + 2, o[2]]
-        weights = np.exp(x[at] / 0.7)
-        expected[at] += g[o] * weights / weights.sum()
-    (dx,) = vjp(g)
-    np.testing.assert_allclose(dx, expected, 1e-5, 1e-6)
-    tangent = jax.jvp(paper, (x,), (x,))[1]
-    np.testing.assert_allclose((tangent * g).sum(), (expected * x).sum(), 1e-4)
+        weights = np.exp(x[at] / temperature[o[2]])
+        weights /= weights.sum()
+        expected[o] = (weights * x[at]).sum()
+        dx_expected[at] += g[o] * weights
+    np.testing.assert_allclose(y, expected, 1e-5, 1e-6)
+    np.testing.assert_allclose(dx, dx_expected, 1e-5, 1e-6)
+    np.testing.assert_array_equal(dt, np.zeros(2))
+    np.testing.assert_allclose(tangent, expected, 1e-5, 1e-6)  # as linear as its x
     with pytest.raises(ValueError, match="`gradient` must be one of exact, paper"):
         pool(x, gradient="author")
