@@ -4,7 +4,6 @@ Letters: `n` the number of elements of the pooled axes (without what a mask leav
 `i` runs over them, `x` an input `(*batch, *space, channels)`.
 """
 
-import math
 from typing import Literal
 
 import jax
@@ -24,6 +23,7 @@ from ._check import (
     check_where,
     pooled_axes,
 )
+from ._powers import check_exponent
 from ._whole import extremum, finish, level_of, log_mean_exp, mean_of, total_of
 
 
@@ -342,7 +342,7 @@ def global_gem_pool(
       where: boolean, broadcastable to x; elements with False take no part.
       empty: value where `where` leaves no element.
       p: the exponent, positive: a number, or an array that may be learned, a scalar or
-        one per channel.
+        one per channel, each finite.
       eps: positive, in units of x: smaller elements count as this.
 
     Returns:
@@ -365,11 +365,11 @@ def global_gem_pool(
     x = check_float("x", x)
     axes, valid = _check(x, axes, keepdims, where)
     wide = _engine.widen(x)
-    power = check_positive("p", p, wide, axes)
+    power, known = check_exponent(p, wide, axes)
     least = check_positive("eps", eps, wide, axes)
     with jax.named_scope("jaxpool.global_gem_pool"):
         wide = jnp.where(wide < least, least, wide)  # NaN stays
-        if isinstance(p, (int, float, np.floating)) and math.isinf(p):
+        if known == np.inf:
             y = extremum(wide, axes, valid, lax.max)
             return finish(y, x.dtype, axes, keepdims, valid, empty)
         # log y is the log-mean-exponential of log x at temperature 1 / p.

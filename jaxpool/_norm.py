@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from . import _engine, _selection
 from ._check import check_bool, check_float, check_positive, check_where
-from ._powers import at_least_0, magnitude, norm
+from ._powers import at_least_0, check_exponent, magnitude, norm
 from ._softmax import softmax_mean
 from ._window import Padding, PerAxis, make_window
 
@@ -55,7 +55,7 @@ def lp_pool(
       where: boolean, broadcastable to x; elements with False take no part.
       empty: value of a window in which `where` leaves no element.
       p: the exponent, positive: a number, or an array that may be learned, a scalar or
-        one per channel.
+        one per channel, each finite.
       mean: whether to average the powers rather than to sum them.
 
     Returns:
@@ -89,12 +89,12 @@ def lp_pool(
     )
     valid = check_where(where, x.shape)
     wide = _engine.widen(x)
-    exponent = check_positive("p", p, wide, window.axes)
+    exponent, known = check_exponent(p, wide, window.axes)
     check_bool("mean", mean)
     with jax.named_scope("jaxpool.lp_pool"):
         wide = _engine.without(wide, valid)
         count = _engine.element_count(wide, window, valid) if mean else 1
-        y = _norm(wide, window, p, exponent, count)
+        y = _norm(wide, window, exponent, known, count)
         return _engine.fill_empty(y.astype(x.dtype), window, valid, empty)
 
 
@@ -131,7 +131,7 @@ def gem_pool(
       where: boolean, broadcastable to x; elements with False take no part.
       empty: value of a window in which `where` leaves no element.
       p: the exponent, positive: a number, or an array that may be learned, a scalar or
-        one per channel.
+        one per channel, each finite.
       eps: positive, in units of x: smaller elements count as this.
 
     Returns:
@@ -163,13 +163,13 @@ def gem_pool(
     )
     valid = check_where(where, x.shape)
     wide = _engine.widen(x)
-    exponent = check_positive("p", p, wide, window.axes)
+    exponent, known = check_exponent(p, wide, window.axes)
     least = check_positive("eps", eps, wide, window.axes)
     with jax.named_scope("jaxpool.gem_pool"):
         wide = jnp.where(wide < least, least, wide)  # NaN stays
         wide = _engine.without(wide, valid)
         count = _engine.element_count(wide, window, valid)
-        y = _norm(wide, window, p, exponent, count)
+        y = _norm(wide, window, exponent, known, count)
         return _engine.fill_empty(y.astype(x.dtype), window, valid, empty)
 
 
@@ -246,11 +246,7 @@ def lse_pool(
         return _engine.fill_empty(y.astype(x.dtype), window, valid, empty)
 
 
-def _norm(x, window, p, exponent, count):
-    try:
-        known = float(p) if np.ndim(p) == 0 else None
-    except jax.errors.ConcretizationTypeError:
-        known = None
+def _norm(x, window, exponent, known, count):
     if known == np.inf:
         return at_least_0(_selection.select(magnitude(x), None, window, lax.max))
     return norm(x, window, exponent, count, square=known == 2)

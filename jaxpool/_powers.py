@@ -14,7 +14,20 @@ import numpy as np
 from jax import lax
 
 from . import _engine
+from ._check import check_positive
 from ._tap_sum import passes, tap_sum
+
+
+def check_exponent(p, x, axes):
+    """p in the dtype of x, and as a number if it is one that is known.
+
+    Infinity is another formula: only a number may be infinite, not one of an array.
+    """
+    value = check_positive("p", p, x, axes, finite=getattr(p, "ndim", 0) > 0)
+    try:
+        return value, float(p) if np.ndim(p) == 0 else None
+    except jax.errors.ConcretizationTypeError:
+        return value, None
 
 
 def norm(x, window, p, count: Any = 1, square: bool = False):

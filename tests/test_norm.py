@@ -174,3 +174,15 @@ def test_wrong_arguments():
         jaxpool.lp_pool(x, (2,), mean=1)
     with pytest.raises(TypeError, match="`x` must be real"):
         jaxpool.lse_pool(x.astype(jnp.complex64), (2,))
+
+
+@pytest.mark.parametrize("name", ["lp_pool", "gem_pool", "global_gem_pool"])
+def test_only_a_number_may_be_infinite(name):
+    """Of one channel among several its gradient would be NaN."""
+    axes = {"axes": (0,)} if name.startswith("global") else {"window_shape": (4,)}
+    pool = functools.partial(getattr(jaxpool, name), jnp.arange(8.0).reshape(4, 2))
+    for p in (np.inf, np.array(np.inf), jnp.array(np.inf)):
+        y = pool(**axes, p=p)
+        np.testing.assert_array_equal(y.ravel(), [6, 7])
+    with pytest.raises(ValueError, match="`p` must be positive and finite, got"):
+        pool(**axes, p=np.array([1, np.inf]))
