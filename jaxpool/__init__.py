@@ -6,6 +6,7 @@ from ._ada_unpool import ada_unpool as ada_unpool
 from ._adapool import ada_pool as ada_pool
 from ._adapool import edscw_pool as edscw_pool
 from ._adapool import idw_pool as idw_pool
+from ._adaptive import FixedWindow as FixedWindow
 from ._adaptive import adaptive_avg_pool as adaptive_avg_pool
 from ._adaptive import adaptive_max_pool as adaptive_max_pool
 from ._adaptive import adaptive_min_pool as adaptive_min_pool

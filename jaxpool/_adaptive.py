@@ -323,8 +323,8 @@ def _check_sizes(shape, output_shape, axes) -> dict[int, int]:
     if axes is None:
         if count >= len(shape):
             raise ValueError(
-                f"`output_shape` must have at most {len(shape) - 1} entries (the axes "
-                f"of x with shape {tuple(shape)} before its channels), got "
+                f"`output_shape` must have at most {max(len(shape) - 1, 0)} entries "
+                f"(the axes of x with shape {tuple(shape)} before its channels), got "
                 f"{tuple(output_shape)}"
             )
         axes = tuple(range(-count - 1, -1))

@@ -20,9 +20,11 @@ from jax.typing import ArrayLike
 from . import _blocks as blocks
 from . import _engine, _selection
 from ._check import (
+    as_array,
     as_int,
     canonical_axes,
     check_array,
+    check_bool,
     check_choice,
     check_inexact,
     check_static,
@@ -298,8 +300,9 @@ def polyphase_pool(
             raise ValueError(
                 f"`channel_axis` must not be one of `axes` {axes}, got {channel_axis}"
             )
-    if isinstance(norm, (bool, str)) or norm not in (1, 2, np.inf):
+    if isinstance(norm, bool) or np.ndim(norm) or norm not in (1, 2, np.inf):
         raise ValueError(f"`norm` must be 1, 2 or inf, got {norm!r}")
+    check_bool("return_phase", return_phase)
     window = make_window(
         _whole_shape(x.shape, axes, strides), strides, strides=strides, axes=axes
     )
@@ -355,7 +358,7 @@ def _whole_shape(shape, axes, strides):
 
 def _check_phase(phase: Any, shape, gone, window: Window) -> jax.Array:
     """`phase` with the axes `gone` of x as axes of size 1."""
-    phase = jnp.asarray(phase)
+    phase = as_array("phase", phase)
     if not jnp.issubdtype(phase.dtype, jnp.integer):
         raise TypeError(f"`phase` must hold ints, got dtype {phase.dtype}")
     batch = tuple(n for i, n in enumerate(shape) if i - len(shape) not in gone)
@@ -376,17 +379,12 @@ def _check_phase(phase: Any, shape, gone, window: Window) -> jax.Array:
     return jnp.expand_dims(phase.astype(jnp.int32), gone)
 
 
-def _inner_axes(window: Window, ndim: int) -> list[int]:
-    """Where a blocked array has its axes of size stride, of `ndim` axes before."""
-    return [ndim + axis + i + 1 for i, axis in enumerate(window.axes)]
-
-
 def _largest_phase(cut, window, channel_axis, norm):
     """The number of the component with the largest norm; pooled axes have size 1."""
     cut = lax.stop_gradient(cut)
     size = jnp.abs(_engine.widen(check_inexact("x", cut)))
     ndim = cut.ndim - len(window.axes)
-    inner = _inner_axes(window, ndim)
+    inner = blocks.inner_axes(ndim, window)
     over = [i - 1 for i in inner]
     if channel_axis is not None:
         before = sum(axis < channel_axis for axis in window.axes)
@@ -405,7 +403,7 @@ def _largest_phase(cut, window, channel_axis, norm):
 
 def _component(cut, phase, window):
     """The component of blocks that `phase` names, for each example."""
-    inner = _inner_axes(window, cut.ndim - len(window.axes))
+    inner = blocks.inner_axes(cut.ndim - len(window.axes), window)
 
     def component(offsets):
         part = cut

@@ -18,6 +18,8 @@ from ._check import (
     check_bool,
     check_choice,
     check_float,
+    check_key,
+    check_parameter,
     check_where,
     pooled_axes,
 )
@@ -76,7 +78,7 @@ def bilinear_pool(
       Recognition", 2015, https://arxiv.org/abs/1504.07889, equations 1 and 2.
     """
     a, b, _some, count, dtype = _features(x, y, axes, where)
-    finish = _finish(signed_sqrt, normalize, eps)
+    finish = _finish(signed_sqrt, normalize, eps, a.dtype)
     with jax.named_scope("jaxpool.bilinear_pool"):
         product = einsum("...lc,...le->...ce", a, b) / count[..., None]
         flat = (*product.shape[:-2], math.prod(product.shape[-2:]))
@@ -140,13 +142,15 @@ def compact_bilinear_pool(
       https://arxiv.org/abs/1511.06062, algorithms 1 and 2.
     """
     a, b, _some, count, dtype = _features(x, y, axes, where)
-    finish = _finish(signed_sqrt, normalize, eps)
+    finish = _finish(signed_sqrt, normalize, eps, a.dtype)
     check_choice("method", method, ("tensor_sketch", "random_maclaurin"))
     if as_int("features", features) < 1:
         raise ValueError(f"`features` must be at least 1, got {features}")
+    if (one_key := check_key(key)) is None:
+        raise TypeError("`key` must be a key of jax.random, got None")
     project = {"tensor_sketch": _tensor_sketch, "random_maclaurin": _maclaurin}[method]
     with jax.named_scope("jaxpool.compact_bilinear_pool"):
-        z = project(a, b, features, jax.random.split(key)) / count
+        z = project(a, b, features, jax.random.split(one_key)) / count
         return finish(z).astype(dtype)
 
 
@@ -208,7 +212,7 @@ def low_rank_bilinear_pool(
       Factorized Bilinear Pooling", 2017, https://arxiv.org/abs/1708.01471, equation 4.
     """
     a, b, some, count, dtype = _features(x, y, axes, where)
-    finish = _finish(signed_sqrt, normalize, eps)
+    finish = _finish(signed_sqrt, normalize, eps, a.dtype)
     u, v = _check_projections(a, b, u, v, factors)
     with jax.named_scope("jaxpool.low_rank_bilinear_pool"):
         p, q = einsum("...lc,cd->...ld", a, u), einsum("...le,ed->...ld", b, v)
@@ -317,21 +321,20 @@ def _features(x: Any, y: Any, axes: Any, where: Any):
     return a, b, some, count, x.dtype
 
 
-def _finish(signed_sqrt, normalize, eps) -> Callable[[jax.Array], jax.Array]:
+def _finish(signed_sqrt, normalize, eps, dtype) -> Callable[[jax.Array], jax.Array]:
     """The signed square root and the norm, checked now."""
     if signed_sqrt is not None:
         check_choice("signed_sqrt", signed_sqrt, ("smooth", "authors"))
     check_bool("normalize", normalize)
-    if not eps > 0:
-        raise ValueError(f"`eps` must be positive, got {eps!r}")
+    eps = check_parameter("eps", eps, (), dtype, "be positive", lambda v: v > 0)
 
     def finish(z):
         if signed_sqrt is not None:
-            root = jnp.sqrt(jnp.abs(z) + np.asarray(eps, z.dtype))
+            root = jnp.sqrt(jnp.abs(z) + eps)
             if signed_sqrt == "authors":
                 z = jnp.sign(z) * root
             else:  # root - sqrt(eps) with the sign of z, precise and smooth at 0
-                z = z / (root + np.asarray(math.sqrt(eps), z.dtype))
+                z = z / (root + jnp.sqrt(eps))
         return unit(z) if normalize else z
 
     return finish

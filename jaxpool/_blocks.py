@@ -97,7 +97,7 @@ def cut_taps(kernel: jax.Array, window: Window) -> jax.Array:
     ):
         pairs[axis] = (cut.per_window, s)
         config[axis] = (cut.offset, cut.per_window * s - ke - cut.offset, d - 1)
-    kernel = lax.pad(kernel, _zero(kernel), config)
+    kernel = lax.pad(kernel, zero(kernel), config)
     return kernel.reshape(tuple(itertools.chain.from_iterable(pairs)))
 
 
@@ -113,7 +113,7 @@ def shifts(window: Window, ndim: int) -> Iterator[tuple[Shift, np.ndarray, np.nd
             position = np.arange(window.strides[i]) + a * window.strides[i]
             tap, rest = np.divmod(position - cuts[i].offset, window.dilation[i])
             shape = [1] * (ndim + len(shift))
-            shape[_inner_axes(ndim, window)[i]] = -1
+            shape[inner_axes(ndim, window)[i]] = -1
             is_tap = (rest == 0) & (tap >= 0) & (tap < window.size[i])
             real = real & is_tap.reshape(shape)
             number = number * window.size[i] + tap.reshape(shape)
@@ -130,7 +130,7 @@ def occupied(shift: Shift, window: Window, ndim: int) -> np.ndarray:
         window.check_static(i)
         index = np.arange(cut.blocks) + cut.back - a
         shape = [1] * (ndim + len(shift))
-        shape[_inner_axes(ndim, window)[i] - 1] = -1
+        shape[inner_axes(ndim, window)[i] - 1] = -1
         mask = mask & ((index >= 0) & (index < o)).reshape(shape)
     return mask
 
@@ -165,7 +165,7 @@ def placing(
         starts = [first - step * a for a, (first, _, step) in each]
         sizes = [count for _, count, _ in ranges]
         laid = view(y, window.axes, starts, sizes, (1,) * len(sizes), value)
-        return lax.expand_dims(laid, _inner_axes(laid.ndim, window))
+        return lax.expand_dims(laid, inner_axes(laid.ndim, window))
 
     return at
 
@@ -181,12 +181,12 @@ def window_sums(
     cuts, steps = _cuts(window), (1,) * len(window.axes)
 
     def of_windows(shift, part):
-        part = part.sum(_inner_axes(ndim, window))
+        part = part.sum(inner_axes(ndim, window))
         if pads:  # innermost first, so that the transpose is outermost first
             starts = [a - cut.back for a, cut in zip(shift, cuts, strict=True)]
             reverse = slice(None, None, -1)
             order = window.axes[reverse], starts[reverse], window.output[reverse]
-            return view(part, *order, steps, _zero(part))
+            return view(part, *order, steps, zero(part))
         each = zip(shift, cuts, strict=True)
         config = [(cut.per_window - 1 - a, a) for a, cut in each]
         return padded(part, window.along(ndim, config, (0, 0)))
@@ -198,7 +198,7 @@ def window_sums(
     return keep(total, window.along(ndim, config, (0, 0)))
 
 
-def _zero(x):
+def zero(x):
     return np.zeros((), x.dtype)
 
 
@@ -234,6 +234,6 @@ def _margins(window):
     ]
 
 
-def _inner_axes(ndim, window):
+def inner_axes(ndim: int, window: Window) -> tuple[int, ...]:
     """Where a blocked array has its axes of size stride."""
     return tuple(ndim + axis + i + 1 for i, axis in enumerate(window.axes))

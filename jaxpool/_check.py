@@ -38,6 +38,14 @@ def canonical_axes(
     return tuple(negative)
 
 
+def as_array(name: str, x: Any) -> jax.Array:
+    """`x` as a jax array of any dtype."""
+    try:
+        return jnp.asarray(x)
+    except (TypeError, ValueError):
+        raise TypeError(f"`{name}` must be an array, got {x!r}") from None
+
+
 def check_array(name: str, x: Any, *, complex_ok: bool = False) -> jax.Array:
     """`x` as a jax array of a dtype that can be pooled."""
     is_array = hasattr(x, "dtype") or isinstance(x, (int, float, complex, list, tuple))
@@ -46,7 +54,7 @@ def check_array(name: str, x: Any, *, complex_ok: bool = False) -> jax.Array:
     dtype = getattr(x, "dtype", np.dtype(float))
     if not (jnp.issubdtype(dtype, jnp.number) or dtype == np.bool_):
         raise TypeError(f"`{name}` must hold numbers, got dtype {dtype}")
-    x = jnp.asarray(x)
+    x = as_array(name, x)
     if jnp.issubdtype(x.dtype, jnp.floating) and x.dtype.itemsize < 2:
         raise TypeError(
             f"`{name}` must hold floats of 16 bits or more, got {x.dtype}: convert it"
@@ -143,6 +151,33 @@ def check_empty(empty: Any, dtype: Any) -> np.ndarray:
     return np.asarray(np.real(empty) if real else empty).astype(dtype)
 
 
+def check_key(key: Any) -> jax.Array | None:
+    """One key of `jax.random`, typed or legacy, as a typed one; or None."""
+    if key is None:
+        return None
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    if dtype is None or shape is None:
+        raise TypeError(
+            "`key` must be a key of jax.random, such as jax.random.key(0), or None, "
+            f"got {key!r}"
+        )
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        if shape:
+            raise ValueError(
+                f"`key` must be one key, got an array of keys with shape {shape}"
+            )
+        return key
+    if dtype != np.uint32 or len(shape) != 1:
+        raise TypeError(
+            "`key` must be a key of jax.random, such as jax.random.key(0), or None, "
+            f"got an array of {dtype} with shape {shape}"
+        )
+    try:
+        return jax.random.wrap_key_data(jnp.asarray(key))
+    except TypeError as error:
+        raise TypeError(f"`key` must be a key of jax.random: {error}") from None
+
+
 def check_where(
     where: Any, shape: Sequence[int], axes: Sequence[int] = ()
 ) -> jax.Array | None:
@@ -152,7 +187,7 @@ def check_where(
     """
     if where is None:
         return None
-    where = jnp.asarray(where)
+    where = as_array("where", where)
     if where.dtype != jnp.bool_:
         raise TypeError(f"`where` must be boolean, got dtype {where.dtype}")
     if not broadcasts(where.shape, shape):

@@ -24,6 +24,7 @@ from ._check import (
     check_bool,
     check_empty,
     check_float,
+    check_key,
     check_sizes,
     check_static,
     check_where,
@@ -151,8 +152,7 @@ def fractional_max_pool(
     window = make_window(x.shape, window_shape, strides=1, axes=axes)
     check_static(x.shape, window.axes)
     order = _order(x.shape, axes, len(window.axes))
-    if not isinstance(overlapping, (bool, np.bool_)):
-        raise TypeError(f"`overlapping` must be True or False, got {overlapping!r}")
+    check_bool("overlapping", overlapping)
     output = _output(x.shape, window, order, output_shape, output_ratio, overlapping)
     samples = _samples(x.shape, window, order, key, samples)
     valid = check_where(where, x.shape)
@@ -238,8 +238,9 @@ def _samples(shape, window, order, key, samples):
     count = len(order)
     if key is not None and samples is not None:
         raise ValueError("one of `key` and `samples` must be None, got both")
-    if key is not None:
-        samples = _draw(key, count)
+    if (key := check_key(key)) is not None:
+        # float32 whatever the default: the same windows with and without x64.
+        samples = jax.random.uniform(key, (count,), jnp.float32)
     elif samples is None:
         samples = jnp.full(count, np.float32(0.5))
     else:
@@ -264,14 +265,6 @@ def _check_range(samples):
     if not ((known >= 0) & (known < 1)).all():
         raise ValueError(f"`samples` must lie in [0, 1), got {known}")
     return samples
-
-
-def _draw(key, count):
-    try:
-        # float32 whatever the default: the same windows with and without x64.
-        return jax.random.uniform(key, (count,), jnp.float32)
-    except TypeError:
-        raise TypeError(f"`key` must be a key of jax.random, got {key!r}") from None
 
 
 # --- Where the windows start ----------------------------------------------------------

@@ -14,7 +14,7 @@ import numpy as np
 from jax import export
 from jax.typing import ArrayLike
 
-from ._check import canonical_axes, check_integers, check_sizes
+from ._check import canonical_axes, check_bool, check_integers, check_sizes
 
 
 def indices_to_tensorflow(
@@ -105,15 +105,15 @@ def indices_from_tensorflow(
 
 def _offset(name, shape, input_shape, include_batch, axes):
     """What TensorFlow's position adds to `C` times ours, broadcastable to `shape`."""
-    if not isinstance(include_batch, (bool, np.bool_)):
-        raise TypeError(f"`include_batch` must be True or False, got {include_batch!r}")
+    check_bool("include_batch", include_batch)
     known = input_shape
     if isinstance(input_shape, tuple) and not include_batch:
         known = tuple(n for n in input_shape if not export.is_symbolic_dim(n))
     check_sizes("input_shape", known, least=0)
     whole = tuple(input_shape)
-    count = len(canonical_axes(whole, axes, None))
-    if sorted(canonical_axes(whole, axes, None)) != list(range(-count - 1, -1)):
+    pooled = canonical_axes(whole, axes, None)
+    count = len(pooled)
+    if sorted(pooled) != list(range(-count - 1, -1)):
         raise ValueError(
             "`axes` must be in a row and end right before the channels, got "
             f"{tuple(axes)} for `input_shape` {whole}"

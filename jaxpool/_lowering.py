@@ -1,7 +1,8 @@
 """Which implementation each platform gets: the one file that names a platform.
 
 A `Rule` holds the choices; the engine is written once, with the rule as an argument.
-Adding a platform is adding a row to `RULES`.
+Adding a platform is adding a row to `RULES`, but for GPUs: arrays on them do not tell
+CUDA from ROCm, so these share a row.
 
 Figures: jax 0.10.2, 2 cores, float32, NHWC, 2026-11-25, medians in ms, unless said
 otherwise. The table behind them is printed by `benchmarks/core.py`.
@@ -44,15 +45,16 @@ class Rule(NamedTuple):
     # The same below 4 bytes and for integers, where taps vectorise and reduce-window
     # does not: 5x5/s1 of bfloat16 3.1 by taps, 24.3 by reduce-window and axis.
     narrow_taps: int
+    # Largest window whose arg-tap and gradient are one expression: 5x5/s1 33 at once,
+    # 65 by axis.
+    gradient_taps: int
+    # The same along one axis, for the maximum whose arg-tap is taken beside it.
+    axis_taps: int
     # Longest axis along which a maximum is one reduce-window; longer ones are maxima of
     # maxima: 31x31/s1 10 by 7 and 5 taps along each axis, 19 to 34 by 31; 13x13/s1 9.9
     # and 12.7 (2026-11-28). Not below 4 bytes: 13x13/s1 of bfloat16 7.2 and 4.9. 0:
     # never; not timed on a GPU.
     axis_values: int
-    # The same for the arg-tap and the gradient: 5x5/s1 33 at once, 65 by axis.
-    gradient_taps: int
-    # The same along one axis, for the maximum whose arg-tap is taken beside it.
-    axis_taps: int
     # Most taps of a disjoint window that are summed in one expression, and of a row of
     # bfloat16, which reduce-window would first copy as float32; 0: reduce-window.
     # (8, 112, 112, 64) 2x2/s2: 1.2 by taps, 2.0 by reduce-window; bfloat16 0.9 and 3.5;
@@ -93,14 +95,51 @@ def _keep_by_barrier(x: jax.Array, pads: Pads | None = None) -> jax.Array:
 
 
 RULES: dict[str, Rule] = {
-    "tpu": Rule(True, True, padded, False, 0, 0, 0, 9, 0, 0, False, True),
-    "cpu": Rule(False, True, _keep_cpu, False, 9, 32, 8, 32, 9, 8, True, True),
+    "tpu": Rule(
+        native=True,
+        native_axis=True,
+        keep=padded,
+        pads=False,
+        value_taps=0,
+        narrow_taps=0,
+        gradient_taps=9,
+        axis_taps=0,
+        axis_values=0,
+        sum_taps=0,
+        integer_order=False,
+        ordered_scatter=True,
+    ),
+    "cpu": Rule(
+        native=False,
+        native_axis=True,
+        keep=_keep_cpu,
+        pads=False,
+        value_taps=9,
+        narrow_taps=32,
+        gradient_taps=32,
+        axis_taps=9,
+        axis_values=8,
+        sum_taps=8,
+        integer_order=True,
+        ordered_scatter=True,
+    ),
     # One kernel may look at 9 taps; more cost it more than another pass over the data.
     # An H200 (jax 0.11.2, 2026-11-26), (64, 80, 80, 128) float32, 5x5/s1: maximum 0.70
     # ms at once, 0.31 by axis; with its gradient 2.79 and 1.61 (stock 1.80). 31x31/s1
     # with its gradient: 13.2 with all taps of an axis beside the arg-tap, else 17.0.
     "default": Rule(
-        False, False, _keep_by_barrier, True, 9, 9, 0, 9, 32, 0, False, False
+        native=False,
+        native_axis=False,
+        keep=_keep_by_barrier,
+        pads=True,
+        value_taps=9,
+        narrow_taps=9,
+        gradient_taps=9,
+        axis_taps=32,
+        axis_values=0,
+        sum_taps=0,
+        integer_order=False,
+        ordered_scatter=False,
     ),
 }
 

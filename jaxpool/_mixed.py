@@ -16,9 +16,8 @@ from jax.typing import ArrayLike
 
 from . import _blocks as blocks
 from . import _engine, _selection
-from ._check import check_array, check_choice, check_float, check_where
+from ._check import check_array, check_choice, check_float, check_key, check_where
 from ._rank import check_weights, times
-from ._stochastic import check_key
 from ._window import Padding, PerAxis, make_window
 
 

@@ -13,10 +13,9 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from . import _engine, _selection
-from ._check import check_float, check_where, per_axis
+from ._check import check_float, check_key, check_where, per_axis
 from ._mean import avg_pool
 from ._order import max_pool
-from ._stochastic import check_key
 from ._window import Padding, PerAxis, Window, make_window
 
 

@@ -72,7 +72,7 @@ def softmax_average(
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _pool(window, relative, level, z, mean):
     m = _engine.keep(_engine.reduce(lax.stop_gradient(level), window, lax.max))
-    parts, one, zero = _Parts(level, z, mean), np.ones((), m.dtype), _zero(m)
+    parts, one, zero = _Parts(level, z, mean), np.ones((), m.dtype), blocks.zero(m)
     total = _window_sum(_weight, parts, m, window)
     weighted = _window_sum(
         lambda part, m: (
@@ -126,7 +126,7 @@ def _below(level, m):
     lowest = np.asarray(-104 if level.dtype == jnp.float32 else -746, level.dtype)
     m = jnp.maximum(m, np.asarray(jnp.finfo(m.dtype).min, m.dtype))
     # Only where there is no output, and m is 0, is a level above it.
-    return jnp.maximum(jnp.where(level > m, _zero(m), level - m), lowest)
+    return jnp.maximum(jnp.where(level > m, blocks.zero(m), level - m), lowest)
 
 
 _FILLS = _Parts(-np.inf, 0, 0)  # in padding
@@ -186,7 +186,3 @@ def _tangent(window, relative, parts, outputs, dz, dmean):
     by_mean = sums(lambda _: one if here.z is None else here.z, dmean, _engine.keep(m))
     dc = (sums(slope, dz, m, c) + by_mean) / z
     return sums(lambda _: one, dz, m), dc
-
-
-def _zero(x):
-    return np.zeros((), x.dtype)

@@ -19,7 +19,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from . import _engine, _selection
-from ._check import check_choice, check_float, check_where
+from ._check import check_choice, check_float, check_key, check_where
 from ._mean import avg_pool
 from ._order import max_pool
 from ._tap_sum import tap_sum
@@ -176,30 +176,6 @@ def random_pool(
     with jax.named_scope("jaxpool.random_pool"):
         y = _stochastic(_engine.widen(x), window, valid, key, "uniform", "sample")
         return _engine.fill_empty(y.astype(x.dtype), window, valid, empty)
-
-
-def check_key(key: Any) -> jax.Array | None:
-    """One key of `jax.random`, typed or legacy, as a typed one; or None."""
-    if key is None:
-        return None
-    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
-    if dtype is None or shape is None:
-        raise TypeError(
-            "`key` must be a key of jax.random, such as jax.random.key(0), or None, "
-            f"got {key!r}"
-        )
-    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
-        if shape:
-            raise ValueError(
-                f"`key` must be one key, got an array of keys with shape {shape}"
-            )
-        return key
-    if dtype != np.uint32 or len(shape) != 1:
-        raise TypeError(
-            "`key` must be a key of jax.random, such as jax.random.key(0), or None, "
-            f"got an array of {dtype} with shape {shape}"
-        )
-    return jax.random.wrap_key_data(jnp.asarray(key))
 
 
 # --- Draws per window -----------------------------------------------------------------

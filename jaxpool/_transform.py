@@ -19,7 +19,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from . import _engine
-from ._check import check_choice, check_inexact, check_static, pooled_axes
+from ._check import check_bool, check_choice, check_inexact, check_static, pooled_axes
 from ._filter import elements, filter_axis
 from ._indices import sized_axes
 from ._window import Window, make_window
@@ -182,6 +182,7 @@ def wavelet_pool(
     check_choice("wavelet", wavelet, _WAVELETS)
     check_choice("scale", scale, ("orthonormal", "mean"))
     check_choice("gradient", gradient, ("exact", "paper"))
+    check_bool("subbands", subbands)
     if subbands and gradient == "paper":
         raise ValueError('`gradient` must be "exact" with `subbands`, got "paper"')
     with jax.named_scope("jaxpool.wavelet_pool"):

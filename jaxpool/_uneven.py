@@ -189,6 +189,10 @@ def _linear(forward: Callable, transpose: Callable, t: jax.Array, axis: int, o: 
     along the axis, `v = forward(t)` solves the system `u = t, v - forward(u) = 0`.
     """
     n = t.shape[axis]
+    # Kept for the backward are the places, not what is compared with them.
+    forward, transpose = (
+        jax.checkpoint(f, prevent_cse=False) for f in (forward, transpose)
+    )
 
     def halves(uv):
         u = lax.slice_in_dim(uv, 0, n, axis=axis)

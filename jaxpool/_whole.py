@@ -279,10 +279,15 @@ def _select(x, valid, axes, reducer):
 def _select_jvp(axes, reducer, primals, tangents):
     (x, valid), tangent = primals, _engine.widen(tangents[0])
     y, first = find_extremum(lax.stop_gradient(x), axes, valid, reducer)
-    zero = np.zeros((), tangent.dtype)
-    # Not take_along_axis: the transpose of this is a comparison, not a scatter.
-    picked = jnp.where(_row_major(x.shape, axes) == first, tangent, zero)
-    return y, picked.sum(axes, keepdims=True).astype(x.dtype)
+
+    def pick(first, tangent):
+        # Not take_along_axis: the transpose of this is a comparison, not a scatter.
+        here = _row_major(x.shape, axes) == first
+        picked = jnp.where(here, tangent, np.zeros((), tangent.dtype))
+        return picked.sum(axes, keepdims=True).astype(x.dtype)
+
+    # Kept for the backward is the place, not the comparison.
+    return y, jax.checkpoint(pick, prevent_cse=False)(first, tangent)
 
 
 def _row_major(shape, axes):

@@ -343,7 +343,7 @@ def _check_window_shape(shape, window_shape, axes) -> tuple[int, ...]:
         raise ValueError("`window_shape` must have at least one int, got ()")
     if any(k < 1 for k in size):
         raise ValueError(f"`window_shape` must be at least 1, got {size}")
-    most = len(shape) - 1 if axes is None else len(shape)
+    most = max(len(shape) - 1, 0) if axes is None else len(shape)
     if len(size) > most:
         raise ValueError(
             f"`window_shape` must have at most {most} ints (the axes of x with shape "

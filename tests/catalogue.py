@@ -70,8 +70,9 @@ def segments(name: str) -> Callable:
 
 
 def unpooled(x: jax.Array) -> Any:
-    y, indices = jaxpool.max_pool(x, (2, 2), return_indices=True)
-    return jaxpool.max_unpool(y, indices, x.shape[1:3])
+    h, w = x.shape[1:3]
+    every_other = np.arange(2 * h * w, dtype=np.int32)[::2].reshape(h, w, 1)
+    return jaxpool.max_unpool(x, jnp.broadcast_to(every_other, x.shape), (2 * h, w))
 
 
 def in_tensorflow(x: jax.Array) -> Any:
@@ -108,7 +109,7 @@ CALLS: dict[str, Callable] = PLAIN | {
     "global_sum_pool": of("global_sum_pool"),
     "indices_from_tensorflow": in_tensorflow,
     "indices_to_tensorflow": in_tensorflow,
-    "local_importance_pool": windowed("local_importance_pool", lambda x: -x),
+    "local_importance_pool": windowed("local_importance_pool", lambda x: x),
     "low_rank_bilinear_pool": lambda x: jaxpool.low_rank_bilinear_pool(
         x, like(x, 4, 3), like(x, 4, 3)
     ),

@@ -14,10 +14,17 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+import jaxpool
+
 PAGE = pathlib.Path(__file__).parent.parent / "docs" / "conformance.md"
 PLATFORMS = ("cpu", "cuda", "tpu")
 FLOATS = ("float32", "bfloat16", "float16", "float64")
 OTHERS = ("int32", "uint8", "bool", "complex64")
+# The calls of the catalogue make integers of floats.
+OF_INTEGERS = {
+    "indices_to_tensorflow": lambda x: jaxpool.indices_to_tensorflow(x, x.shape),
+    "indices_from_tensorflow": lambda x: jaxpool.indices_from_tensorflow(x, x.shape),
+}
 ALL, VALUE, REFUSED = "all", "value", "-"
 
 TEXT = """# What works where
@@ -85,7 +92,7 @@ def _lowers(fn, x, platforms=PLATFORMS):
 
 def cell(name, dtype):
     """What a function can do in a dtype."""
-    call = catalogue.CALLS[name]
+    call = OF_INTEGERS.get(name, catalogue.CALLS[name])
     shape = catalogue.SHAPES.get(name, catalogue.SHAPE)
     with jax.enable_x64(dtype == "float64"):
         x = jax.ShapeDtypeStruct(shape, dtype)

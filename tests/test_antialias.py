@@ -607,6 +607,17 @@ COMPLEX = np.zeros((6, 6, 3), np.complex64)
             ValueError,
             "`norm` must be 1, 2 or inf",
         ),
+        (
+            lambda: polyphase_pool(X, norm=np.array([1, 2])),
+            ValueError,
+            "`norm` must be 1, 2 or inf",
+        ),
+        (
+            lambda: polyphase_pool(X, return_phase="no"),
+            TypeError,
+            "`return_phase` must be True or False, got 'no'",
+        ),
+        (lambda: polyphase_pool(X, phase="0"), TypeError, "`phase` must be an array"),
         (lambda: polyphase_pool(X[:, :0]), ValueError, "`x` must not be empty along"),
         (lambda: polyphase_pool(X, axes=()), ValueError, "`axes` must name at least"),
         (

@@ -294,6 +294,12 @@ def test_compact_layer(system):
         ),
         ("`eps` must be positive, got 0", lambda: bilinear_pool(X, eps=0)),
         (
+            "`key` must be one key, got an array of keys",
+            lambda: compact_bilinear_pool(
+                X, features=4, key=jax.random.split(jax.random.key(0))
+            ),
+        ),
+        (
             "`signed_sqrt` must be one of smooth, authors, got 'a'",
             lambda: bilinear_pool(X, signed_sqrt="a"),
         ),
@@ -324,3 +330,11 @@ def test_compact_layer(system):
 def test_wrong_calls(message, call):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_wrong_kinds():
+    for key in (None, 0, np.zeros(3, np.uint32)):
+        with pytest.raises(TypeError, match="`key` must be a key of"):
+            compact_bilinear_pool(X, features=4, key=key)
+    with pytest.raises(TypeError, match="`eps` must be a number or an array, got 'a'"):
+        bilinear_pool(X, eps="a")

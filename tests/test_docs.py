@@ -111,6 +111,14 @@ def test_models_with_layers_run(system):
     assert names["logits"].shape == (4, 10)
 
 
+def test_models_of_the_readme_run():
+    text = (ROOT / "README.md").read_text()
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.S)[:2]:
+        exec(block, names)
+    assert names["y"].shape == (2, 2, 2, 8)
+
+
 def test_the_example_of_adding_a_mode_runs(monkeypatch):
     import grid
     import oracles

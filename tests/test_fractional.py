@@ -573,6 +573,11 @@ X = np.ones((2, 7, 6, 3), np.float32)
         ({"output_shape": (4, 4), "overlapping": 1}, TypeError, "`overlapping`"),
         ({"output_shape": (4, 4), "key": 0}, TypeError, "`key` must be a key"),
         (
+            {"output_shape": (4, 4), "key": jax.random.split(jax.random.key(0))},
+            ValueError,
+            "`key` must be one key, got an array of keys",
+        ),
+        (
             {"output_shape": (4, 4), "key": jax.random.key(0), "samples": (0.1, 0.2)},
             ValueError,
             "one of `key` and `samples`",

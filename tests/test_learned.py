@@ -220,6 +220,19 @@ def test_wrong_starts(key):
     with pytest.raises(ValueError, match=r"`p` must be a number or broadcast to"):
         layer(X[0])
     for system in (jaxpool.nnx, jaxpool.linen):
+        for name, option in {
+            "LSE": "temperature",
+            "Mixed": "alpha",
+            "Ada": "beta",
+        }.items():
+            pool = getattr(system, f"{name}Pool")
+            with pytest.raises(TypeError, match=f"`{option}` must be a number or an"):
+                run(pool((2,), **{option: "a"}), X)
+            with pytest.raises(ValueError, match=f"`{option}` must be a number or br"):
+                run(pool((2,), **{option: np.ones(2)}), X)
+        with pytest.raises(ValueError, match=r"`p` must be positive, got -1"):
+            run(system.GeMPool((2,), p=-1), X)
+    for system in (jaxpool.nnx, jaxpool.linen):
         with pytest.raises(TypeError, match=r"`window_shape` must be .* got 2"):
             run(system.GatedPool(2), X)
     with pytest.raises(ValueError, match=r"`levels` must be at least 2, got 1"):
@@ -235,6 +248,14 @@ def test_wrong_starts(key):
             system.DPP((2,), form="full", features=3, axes=(1,))
     with pytest.raises(ValueError, match=r"`rngs` must be given where `form` is"):
         jaxpool.nnx.DPP((2,), form="full", features=3)
+
+
+def test_starts_per_channel():
+    start = np.array([2.0, 3.0], np.float32)
+    layer = jaxpool.nnx.LSEPool((2,), temperature=start, features=2)
+    np.testing.assert_allclose(layer.log_temperature[...], np.log(start), 1e-6)
+    layer = jaxpool.nnx.PowerAvgPool((2,), p=start, features=2)
+    np.testing.assert_allclose(1 + np.log1p(np.exp(layer.rho[...])), start, 1e-6)
 
 
 # --- What single layers have of their own ---------------------------------------------

@@ -196,3 +196,23 @@ def test_a_platform_is_that_of_its_thread():
 
     jax.make_jaxpr(lambda x: _lowering.per_platform(branch, x))(1.0)
     assert found == [None] * len(_lowering.RULES)
+
+
+@pytest.mark.parametrize(
+    "name, args, options, most",
+    [
+        ("avg_pool", ((3, 3),), {"strides": 2, "padding": 1}, 0),
+        ("sum_pool", ((5, 4),), {"strides": 1, "padding": 2}, 0),
+        ("adaptive_avg_pool", ((5, 3),), {}, 0),
+        ("adaptive_max_pool", ((5, 3),), {}, 0.5),  # one code per axis and row
+        ("global_max_pool", (), {}, 0),
+        ("spatial_pyramid_pool", (), {}, 0.5),
+    ],
+)
+def test_what_the_gradient_keeps(name, args, options, most):
+    """So many times x, and constants of one plane: no comparison of all of x."""
+    x = jnp.asarray(tie_free((8, 13, 11, 8)))
+    pool = functools.partial(getattr(jaxpool, name), **options)
+    _, vjp = jax.vjp(jax.jit(lambda x: pool(x, *args)), x)
+    kept = [leaf for leaf in jax.tree.leaves(vjp) if hasattr(leaf, "nbytes")]
+    assert sum(leaf.nbytes for leaf in kept) <= most * x.nbytes + 4 * 13 * 11

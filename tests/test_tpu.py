@@ -1,7 +1,7 @@
 """Every function and layer through the real compiler of a TPU, without one.
 
 Runs where libtpu is installed (the extra `tpu-aot`); elsewhere only the catalogue of
-functions is checked. `JAXPOOL_TPU=v5e:2x2,v6e:2x2` names the topologies.
+functions is checked. `JAXPOOL_TPU=v5e:2x2` names the topologies, by default two.
 """
 
 import importlib.util
@@ -16,7 +16,7 @@ from flax import linen
 
 import jaxpool
 
-TOPOLOGIES = os.environ.get("JAXPOOL_TPU", "v5e:2x2").split(",")
+TOPOLOGIES = os.environ.get("JAXPOOL_TPU", "v5e:2x2,v6e:2x2").split(",")
 needs_compiler = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="needs the extra tpu-aot"
 )
@@ -83,7 +83,15 @@ def test_function_and_gradient_compile(name, topology):
     assert compiled(both, shape, jnp.float32, topology).as_text()
 
 
-WINDOWS = [(2, 2, 0), (3, 2, 1), (3, 1, 1), (5, 1, 2)]
+# Shape, size of the window on every axis, stride, padding.
+PLANES, SEQUENCES, VOLUMES = (8, 56, 56, 128), (16, 1024, 128), (2, 16, 32, 32, 128)
+WINDOWS = [
+    *((PLANES, k, s, k // 2) for k, s in ((3, 2), (3, 1), (5, 1), (13, 1), (31, 1))),
+    (PLANES, 2, 2, 0),
+    (SEQUENCES, 3, 2, 1),
+    (VOLUMES, 2, 2, 0),
+    (VOLUMES, 3, 1, 1),
+]
 
 
 @needs_compiler
@@ -93,13 +101,13 @@ WINDOWS = [(2, 2, 0), (3, 2, 1), (3, 1, 1), (5, 1, 2)]
 @pytest.mark.parametrize("name", ["max", "avg"])
 @jax.numpy_dtype_promotion("standard")  # Flax's average relies on it
 def test_no_more_bytes_than_stock(name, window, dtype, topology):
-    k, s, p = window
-    shape, pads = (8, 56, 56, 128), ((p, p), (p, p))
+    shape, *sizes, p = window
+    size, strides, pads = ((n,) * (len(shape) - 2) for n in (*sizes, (p, p)))
     ours = {"max": jaxpool.max_pool, "avg": jaxpool.avg_pool}[name]
     stock = {"max": linen.max_pool, "avg": linen.avg_pool}[name]
     pools = {
-        "ours": lambda x: ours(x, (k, k), strides=s, padding=p),
-        "stock": lambda x: stock(x, (k, k), (s, s), pads),
+        "ours": lambda x: ours(x, size, strides=strides, padding=pads),
+        "stock": lambda x: stock(x, size, strides, pads),
     }
     for derive in (False, True):
         facts = {}

@@ -381,6 +381,7 @@ X = np.zeros((2, 6, 6, 3), np.float32)
             ValueError,
             '`gradient` must be "exact" with `subbands`',
         ),
+        (lambda: wavelet_pool(X, subbands=1), TypeError, "`subbands` must be True or"),
         (lambda: wavelet_pool(X, axes=()), ValueError, "`axes` must name at least one"),
         (lambda: wavelet_pool(X[0, 0]), ValueError, "`axes` must lie in"),
         (lambda: wavelet_pool(X[:, :0]), ValueError, "`x` must not be empty"),

@@ -297,6 +297,17 @@ def test_errors_come_before_tracing():
         jax.jit(jax.vmap(lambda x: jaxpool.max_pool(x, (5, 5))))(X[None])
 
 
+def test_what_is_no_array():
+    for x in (["no"], [[1.0], [1.0, 2.0]]):
+        with pytest.raises(TypeError, match="`x` must be an array, got"):
+            jaxpool.max_pool(x, (1,))
+    with pytest.raises(TypeError, match="`where` must be an array, got 'no'"):
+        jaxpool.max_pool(X, (2, 2), where="no")
+    for pool in (jaxpool.max_pool, jaxpool.adaptive_max_pool):
+        with pytest.raises(ValueError, match="must have at most 0"):
+            pool(np.float32(1), (1,))
+
+
 @pytest.mark.parametrize(
     "argument, call",
     [

@@ -107,9 +107,9 @@ class LowRankBilinearPool(Layer):
 
     The arguments are the options of `jaxpool.low_rank_bilinear_pool`, by default MLB's;
     MFB takes `factors=5, activation=None, signed_sqrt="smooth", normalize=True`. The
-    parameters are `u`, `(in_features, features factors)`, and `v`, `(other_features,
-    features factors)` if `other_features`, the number of the second input, is given,
-    else as u; of dtype `param_dtype`, drawn by `kernel_init`.
+    parameters are `u`, `(in_features, out_features factors)`, and `v`,
+    `(other_features, out_features factors)` if `other_features`, the number of the
+    second input, is given, else as u; of dtype `param_dtype`, drawn by `kernel_init`.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxpool.nnx

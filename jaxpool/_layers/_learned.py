@@ -2,16 +2,18 @@
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.nn.initializers import Initializer, normal
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 
 from .._adapool import Gradient, ada_pool
-from .._check import as_int
+from .._check import as_int, check_parameter, check_sizes
 from .._global import global_gem_pool, global_lse_pool
 from .._mixed import gated_pool, mixed_pool, tree_pool
 from .._norm import gem_pool, lp_pool, lse_pool
@@ -30,6 +32,14 @@ class Learned(Layer):
     features: int | None = None
     param_dtype: DTypeLike = jnp.float32
 
+    def _given(
+        self, name: str, expected: str, holds: Callable[[np.ndarray], np.ndarray]
+    ) -> jax.Array:
+        """The parameter at the start, an option: a number, or one per channel."""
+        value, shape = getattr(self, name), self._shape()
+        value = check_parameter(name, value, shape, self.param_dtype, expected, holds)
+        return jnp.broadcast_to(value, shape)
+
     def _full(self, value: float, *head: int) -> jax.Array:
         """The parameter at the start."""
         return jnp.full(self._shape(*head), value, self.param_dtype)
@@ -43,12 +53,7 @@ class _OfTaps(Learned, Windowed):
     """A pool with a parameter for each tap of its window."""
 
     def _taps(self) -> int:
-        if not isinstance(self.window_shape, tuple):
-            raise TypeError(
-                "`window_shape` must be a tuple with one int per pooled axis, such as "
-                f"(2, 2), got {self.window_shape!r}"
-            )
-        return math.prod(self.window_shape)
+        return math.prod(check_sizes("window_shape", self.window_shape))
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -58,17 +63,18 @@ class GeM(Learned):
     p: Any = 3.0  # in nnx the parameter takes its place
     eps: float = 1e-6
 
+    def _exponent(self) -> jax.Array:
+        return self._given("p", "be positive", lambda v: v > 0)
+
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class LSE(Learned):
     """A pool with a learned temperature."""
 
-    temperature: float = 1.0
+    temperature: float | ArrayLike = 1.0
 
     def _log_temperature(self) -> jax.Array:
-        if not self.temperature > 0:
-            raise ValueError(f"`temperature` must be positive, got {self.temperature}")
-        return jnp.log(self._full(self.temperature))
+        return jnp.log(self._given("temperature", "be positive", lambda v: v > 0))
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -106,12 +112,11 @@ class PowerAvgPool(Learned, Windowed):
     """
 
     _pool = staticmethod(functools.partial(lp_pool, mean=True))
-    p: float = 2.0
+    p: float | ArrayLike = 2.0
 
     def _rho(self) -> jax.Array:
-        if not self.p > 1:
-            raise ValueError(f"`p` must be above 1, got {self.p!r}")
-        return jnp.log(jnp.expm1(self._full(self.p - 1)))
+        p = self._given("p", "be above 1", lambda v: v > 1)
+        return jnp.log(jnp.expm1(p - 1))
 
     def _exponent(self, rho: jax.Array) -> jax.Array:
         return 1 + jax.nn.softplus(rho)
@@ -209,6 +214,9 @@ class MixedPool(Learned, Windowed):
     _pool = staticmethod(mixed_pool)
     alpha: Any = 0.5  # in nnx the parameter takes its place
 
+    def _part(self) -> jax.Array:
+        return self._given("alpha", "be finite", np.isfinite)
+
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class GatedPool(_OfTaps):
@@ -292,7 +300,7 @@ class AdaPool(Learned, Windowed):
 
     def _beta(self) -> jax.Array:
         if self.output_shape is None:
-            return self._full(self.beta)
+            return self._given("beta", "be finite", np.isfinite)
         if self.features is not None:
             raise ValueError(
                 "`features` must be None where `output_shape` is given, got "

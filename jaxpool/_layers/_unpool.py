@@ -34,9 +34,7 @@ class MaxUnpool(Layer):
 
     def __call__(self, y: ArrayLike, indices: ArrayLike) -> jax.Array:
         """Un-pools y; `indices` are those that its pool returned."""
-        return self._pool(
-            y, indices, self.output_shape, axes=self.axes, reduce=self.reduce
-        )
+        return self._call(y, indices)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

@@ -14,7 +14,7 @@ from .. import _layers
 class _GeM(_layers.GeM, nnx.Module):
     def __post_init__(self):
         super().__post_init__()
-        self.p = nnx.data(nnx.Param(self._full(self.p)))
+        self.p = nnx.data(nnx.Param(self._exponent()))
 
     def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
         """Pools x; elements with `where` False take no part."""
@@ -77,7 +77,7 @@ class MixedPool(_layers.MixedPool, nnx.Module):
 
     def __post_init__(self):
         super().__post_init__()
-        self.alpha = nnx.data(nnx.Param(self._full(self.alpha)))
+        self.alpha = nnx.data(nnx.Param(self._part()))
 
     def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
         """Pools x; elements with `where` False take no part."""
@@ -173,13 +173,13 @@ class NetVLAD(_layers.NetVLAD, nnx.Module):
 class LowRankBilinearPool(_layers.LowRankBilinearPool, nnx.Module):
     __doc__ = _layers.LowRankBilinearPool.__doc__
     in_features: int = field(kw_only=False)
-    features: int = field(kw_only=False)
+    out_features: int = field(kw_only=False)
     other_features: int | None = None
     rngs: InitVar[nnx.Rngs]
 
     def __post_init__(self, rngs: nnx.Rngs):
         super().__post_init__()
-        width, dtype = self.features * self.factors, self.param_dtype
+        width, dtype = self.out_features * self.factors, self.param_dtype
         other = self.other_features or self.in_features
         init = self.kernel_init
         self.u = nnx.Param(init(rngs.params(), (self.in_features, width), dtype))
