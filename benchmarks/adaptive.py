@@ -5,11 +5,11 @@
 Ours is jitted, and so is the hand-written version: windows gathered along one axis
 after the other, with JAX's own derivative. Equinox, where it is installed, runs jitted
 and vmapped on NCHW arrays (its windows are others, of the same number); PyTorch, where
-it is installed, eagerly on channels-last arrays. Ratios above 1 mean ours is faster.
+it is installed, eagerly on channels-last arrays. Ratios above 1 mean ours is faster;
+`limit` is the time of a copy of the bytes that have to be read and written.
 """
 
 import itertools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +17,16 @@ import numpy as np
 
 import jaxpool
 
-from .harness import finish, jax_contender, measure, parse, torch, torch_contender
-
-try:
-    import equinox  # pyright: ignore[reportMissingImports]
-except ImportError:
-    equinox: Any = None
+from . import harness
+from .harness import (
+    equinox,
+    finish,
+    jax_contender,
+    measure,
+    parse,
+    torch,
+    torch_contender,
+)
 
 SIZES = [(14, 7), (30, 7), (56, 7), (64, 13), (224, 7)]
 
@@ -46,11 +50,15 @@ def by_hand(name, o):
     return lambda x: along(along(x.astype(jnp.float32), 2), 1).astype(x.dtype)
 
 
+def ours(name, o):
+    pool = {"max": jaxpool.adaptive_max_pool, "avg": jaxpool.adaptive_avg_pool}[name]
+    return lambda x: pool(x, (o, o))
+
+
 def contenders(name, x, o, backward):
     """The implementations of one case."""
-    ours = {"max": jaxpool.adaptive_max_pool, "avg": jaxpool.adaptive_avg_pool}[name]
     runs = {
-        "ours": jax_contender(lambda x: ours(x, (o, o)), x, backward),
+        "ours": jax_contender(ours(name, o), x, backward),
         "by hand": jax_contender(by_hand(name, o), x, backward),
     }
     if equinox is not None:
@@ -76,13 +84,15 @@ def main() -> None:
         shape = (2, n, n, 32) if args.quick else (8, n, n, 64)
         x = jax.random.normal(jax.random.key(0), shape, jnp.float32).astype(dtype)
         case = f"{name} {n} to {o} {dtype} {'fwd+bwd' if backward else 'fwd'}"
-        rows.append(measure(case, contenders(name, x, o, backward), args.rounds))
+        limit = harness.limit(ours(name, o), x, backward)
+        runs = contenders(name, x, o, backward)
+        rows.append(measure(case, runs, args.rounds, limit))
         print(
             case,
             *(f"{n} {t * 1e3:.2f}" for n, t in rows[-1].seconds.items()),
             flush=True,
         )
-    peers = ["by hand", "equinox", "torch"]
+    peers = ["by hand", "equinox", "torch", "limit"]
     finish("adaptive pools: times faster than", rows, peers, args)
 
 

@@ -9,11 +9,8 @@ time of a copy of the bytes that have to be read and written. On a GPU batches a
 times as large, so that a kernel takes longer than its launch.
 """
 
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
-
-os.environ.setdefault("KERAS_BACKEND", "jax")
 
 import jax
 import jax.numpy as jnp
@@ -22,16 +19,16 @@ from flax import linen as nn
 import jaxpool
 
 from . import harness
-from .harness import finish, jax_contender, measure, parse, torch, torch_contender
-
-try:
-    import equinox  # pyright: ignore[reportMissingImports]
-except ImportError:
-    equinox: Any = None
-try:
-    import keras  # pyright: ignore[reportMissingImports]
-except ImportError:
-    keras: Any = None
+from .harness import (
+    equinox,
+    finish,
+    jax_contender,
+    keras,
+    measure,
+    parse,
+    torch,
+    torch_contender,
+)
 
 
 class Case(NamedTuple):
@@ -167,10 +164,8 @@ def main() -> None:
 
 
 def _row(label, name, case, x, backward, rounds):
-    copy, scale = harness.limit(ours(name, case), x, backward)
-    runs = contenders(name, case, x, backward) | {"limit": copy}
-    row = measure(label, runs, rounds)
-    row.seconds["limit"] *= scale
+    limit = harness.limit(ours(name, case), x, backward)
+    row = measure(label, contenders(name, case, x, backward), rounds, limit)
     times = (f"{k} {t * 1e3:.3g}" for k, t in row.seconds.items())
     print(f"{label}:", *times, flush=True)
     return row

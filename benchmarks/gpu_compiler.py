@@ -6,8 +6,9 @@
 
 with JAX the version of jax, compiles for an H100 and prints for each case, ours and
 stock (`flax`), the number of kernels, the bytes of temporaries per output element, and
-whether the program has a scatter, a sort or a custom call. It cannot run what it
-compiles: times are those of `benchmarks/core.py` on a GPU.
+what the program should not have: a scatter, a sort or a custom call in its HLO, an
+atomic operation in its PTX. Should one of ours have any, it ends with status 1. It
+cannot run what it compiles: times are those of `benchmarks/core.py` on a GPU.
 """
 
 import argparse
@@ -16,6 +17,8 @@ import os
 import pathlib
 import re
 import sys
+import tempfile
+from typing import Any
 
 # ruff: noqa: E402
 # Before jax reads them: no GPU is looked for, and no kernel is tuned by timing it.
@@ -53,11 +56,12 @@ platform_name: "CUDA"
 dnn_version_info { major: 9 minor: 10 }
 """
 KERNEL = re.compile(r" (fusion|reduce-window|select-and-scatter|copy|scatter|sort)\(")
-UNWANTED = re.compile(r" (scatter|sort|custom-call)\(")
+UNWANTED = re.compile(r" (scatter|select-and-scatter|sort|custom-call)\(")
+ATOMIC = re.compile(r"\b(?:atom|red)\.")
 
 
 def compiled(fn, x, backward):
-    """`fn`, with `backward` its value and vjp, compiled for an H100."""
+    """`fn`, with `backward` its value and vjp, compiled for an H100, and its PTX."""
     topology = topologies.get_topology_desc(
         platform="cuda", topology_name="h100", target_config=H100, topology="1x1x1"
     )
@@ -73,18 +77,23 @@ def compiled(fn, x, backward):
         y, pullback = jax.vjp(fn, x)
         return y, pullback(*g)[0]
 
-    return jax.jit(run, out_shardings=place).trace(*args).lower().compile()
+    lowered = jax.jit(run, out_shardings=place).trace(*args).lower()
+    with tempfile.TemporaryDirectory() as there:
+        program = lowered.compile(compiler_options={"xla_dump_to": there})
+        ptx = [file.read_text() for file in pathlib.Path(there).glob("*.ptx")]
+    return program, "\n".join(ptx)
 
 
-def facts(program, outputs: int) -> dict[str, object]:
+def facts(program, ptx: str, outputs: int) -> dict[str, Any]:
     """What there is to say of a compiled program."""
     text = program.as_text()
     entry = text[text.index("\nENTRY") :]
     analysis = program.memory_analysis()
+    unwanted = {*UNWANTED.findall(text), *(["atomic"] if ATOMIC.search(ptx) else [])}
     return {
         "kernels": len(KERNEL.findall(entry)),
         "temporary bytes per output": analysis.temp_size_in_bytes / outputs,
-        "unwanted": sorted(set(UNWANTED.findall(text))),
+        "unwanted": sorted(unwanted),
     }
 
 
@@ -103,11 +112,11 @@ def main() -> None:
                     label = f"{name} {case} {dtype} {'fwd+bwd' if backward else 'fwd'}"
                     if args.hlo and args.hlo not in label:
                         continue
-                    row: dict[str, object] = {"case": label}
+                    row: dict[str, Any] = {"case": label}
                     for kind in ("ours",) if args.hlo else ("ours", "stock"):
                         fn = getattr(core, kind)(name, case)
-                        program = compiled(fn, x, backward)
-                        row[kind] = facts(program, jax.eval_shape(fn, x).size)
+                        program, ptx = compiled(fn, x, backward)
+                        row[kind] = facts(program, ptx, jax.eval_shape(fn, x).size)
                         if args.hlo:
                             print(program.as_text())
                     print(row, flush=True)
@@ -115,6 +124,8 @@ def main() -> None:
     if args.json:
         data = {"device": "H100, compiled only", "jax": jax.__version__, "rows": rows}
         args.json.write_text(json.dumps(data, indent=1) + "\n")
+    if found := [row["case"] for row in rows if row["ours"]["unwanted"]]:
+        sys.exit(f"not free of what is unwanted: {found}")
 
 
 if __name__ == "__main__":

@@ -9,10 +9,13 @@ import argparse
 import ctypes
 import dataclasses
 import datetime
+import importlib
+import importlib.metadata
 import json
 import os
 import pathlib
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,16 +23,24 @@ from typing import Any
 
 # Waiting threads of one library must not take the cores from the next contender.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("KERAS_BACKEND", "jax")
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-try:
-    import torch  # pyright: ignore[reportMissingImports]
-except ImportError:
-    torch: Any = None
 
+def _installed(name: str) -> Any:
+    """A library to compare with, or None."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+torch: Any = _installed("torch")
+equinox: Any = _installed("equinox")
+keras: Any = _installed("keras")
 Contender = Callable[[int], object]
 
 
@@ -68,12 +79,20 @@ class Row:
         return self.seconds[peer] / self.seconds[ours]
 
 
-def measure(case: str, contenders: Mapping[str, Contender], rounds: int) -> Row:
+def measure(
+    case: str,
+    contenders: Mapping[str, Contender],
+    rounds: int,
+    limit: tuple[Contender, float] | None = None,
+) -> Row:
     """Runs the contenders in turn `rounds` times, after two calls to warm up.
 
     One that takes longer than a second has three rounds at most; where all take less
-    than 20 ms there are four times as many, since the shortest vary most.
+    than 20 ms there are four times as many, since the shortest vary most. What `limit`
+    returns takes part.
     """
+    if limit is not None:
+        contenders = {**contenders, "limit": limit[0]}
     times: dict[str, list[float]] = {name: [] for name in contenders}
     first = {}
     for name, run in contenders.items():
@@ -88,7 +107,10 @@ def measure(case: str, contenders: Mapping[str, Contender], rounds: int) -> Row:
         for name, run in contenders.items():
             if i < turns[name]:
                 times[name].append(_seconds(run, calls[name]))
-    return Row(case, {name: statistics.median(t) for name, t in times.items()})
+    seconds = {name: statistics.median(t) for name, t in times.items()}
+    if limit is not None:
+        seconds["limit"] *= limit[1]
+    return Row(case, seconds)
 
 
 def _seconds(run: Contender, calls: int) -> float:
@@ -189,15 +211,28 @@ def report(title: str, rows: Sequence[Row], peers: Sequence[str]) -> str:
 
 def stamp() -> dict[str, object]:
     """What the figures were measured on."""
+    peers = {"torch": torch, "equinox": equinox, "keras": keras}
     return {
         "date": datetime.date.today().isoformat(),
         "device": jax.devices()[0].device_kind,
         "machine": platform.machine(),
+        "processor": _processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "jax": jax.__version__,
-        "torch": None if torch is None else torch.__version__,
+        "flax": importlib.metadata.version("flax"),
+        **{k: m and m.__version__ for k, m in peers.items()},
     }
+
+
+def _processor() -> str:
+    """Its name where Linux tells it."""
+    try:
+        told = pathlib.Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor()
+    found = re.search(r"model name\s*: (.*)", told)
+    return found[1] if found else platform.processor()
 
 
 def parse(description: str) -> argparse.Namespace:

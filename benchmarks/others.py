@@ -4,9 +4,9 @@
 
 `stock` is what one writes with JAX alone, jitted: reductions, average pools of powers
 and exponentials, stacked taps that are sorted or drawn from, a scatter; with JAX's own
-derivative. PyTorch runs eagerly on channels-last arrays, where it has the mode. Ratios
-above 1 mean ours is faster; `limit` is the time of a copy of the bytes that have to be
-read and written.
+derivative. Keras on JAX, jitted, and PyTorch, eagerly on channels-last arrays, run
+where they have the mode. Ratios above 1 mean ours is faster; `limit` is the time of a
+copy of the bytes that have to be read and written.
 """
 
 import itertools
@@ -22,11 +22,19 @@ from jax import lax
 import jaxpool
 
 from . import harness
-from .harness import finish, jax_contender, measure, parse, torch, torch_contender
+from .harness import (
+    finish,
+    jax_contender,
+    keras,
+    measure,
+    parse,
+    torch,
+    torch_contender,
+)
 
 KEY = jax.random.key(0)
 SIZE, STRIDE = (3, 3), (2, 2)
-functional: Any = None if torch is None else torch.nn.functional
+functional: Any = torch and torch.nn.functional
 
 
 class Peers(NamedTuple):
@@ -35,6 +43,7 @@ class Peers(NamedTuple):
     ours: Callable
     stock: Callable
     torch: Callable | None = None
+    keras: Callable | None = None
 
 
 def average(x):
@@ -102,11 +111,13 @@ CASES = {
         jaxpool.global_avg_pool,
         lambda x: x.mean((1, 2)),
         lambda x: functional.adaptive_avg_pool2d(x, 1),
+        lambda x: keras.layers.GlobalAveragePooling2D(dtype=x.dtype.name)(x),
     ),
     "global max": Peers(
         jaxpool.global_max_pool,
         lambda x: x.max((1, 2)),
         lambda x: functional.adaptive_max_pool2d(x, 1),
+        lambda x: keras.layers.GlobalMaxPooling2D(dtype=x.dtype.name)(x),
     ),
     "soft 3x3/s2": Peers(
         ours("soft_pool"), lambda x: average(jnp.exp(x) * x) / average(jnp.exp(x))
@@ -136,20 +147,20 @@ def main() -> None:
     cases = itertools.product(CASES, ("float32", "bfloat16"), (False, True))
     for name, dtype, backward in cases:
         peers, x = CASES[name], normal.astype(dtype)
-        copy, scale = harness.limit(peers.ours, x, backward)
         runs = {
             "ours": jax_contender(peers.ours, x, backward),
             "stock": jax_contender(peers.stock, x, backward),
-            "limit": copy,
         }
+        if keras is not None and peers.keras is not None:
+            runs["keras"] = jax_contender(peers.keras, x, backward)
         if torch is not None and peers.torch is not None:
             runs["torch"] = torch_contender(peers.torch, x, backward)
         case = f"{name} {dtype} {'fwd+bwd' if backward else 'fwd'}"
-        row = measure(case, runs, args.rounds)
-        row.seconds["limit"] *= scale
+        limit = harness.limit(peers.ours, x, backward)
+        row = measure(case, runs, args.rounds, limit)
         rows.append(row)
         print(case, *(f"{k} {t * 1e3:.3g}" for k, t in row.seconds.items()), flush=True)
-    finish("times faster than", rows, ["stock", "torch", "limit"], args)
+    finish("times faster than", rows, ["stock", "keras", "torch", "limit"], args)
 
 
 if __name__ == "__main__":
