@@ -88,7 +88,7 @@ def reduce(x: jax.Array, window: Window, reducer: Reducer) -> jax.Array:
 def _reduce(window: Window, reducer: Reducer, rule: Rule, x: jax.Array) -> jax.Array:
     if reducer is lax.add:
         return _sum(rule, x, window)
-    if rule.native:
+    if rule.native and window.taps <= rule.value_taps:
         return reduce_window(x, window, reducer, identity(reducer, x.dtype))
     key, init = comparable(rule, x, reducer, large=False)
     one_axis = len(window.axes) == 1 and window.overlapping
@@ -118,7 +118,7 @@ def reduce_window(
 
 
 def _sum(rule, x, window):
-    if rule.native:
+    if rule.native and window.taps <= rule.value_taps:
         x = widen(x)
         return reduce_window(x, window, lax.add, identity(lax.add, x.dtype))
     if not window.overlapping and 1 not in window.size:

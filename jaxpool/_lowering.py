@@ -25,8 +25,14 @@ from ._blocks import Pads, padded
 class Rule(NamedTuple):
     """How windows are computed on a platform."""
 
-    # Stock `reduce_window` and its own derivatives, everywhere.
+    # Stock `reduce_window` for windows of up to `value_taps` elements.
     native: bool
+    # Largest window whose maximum has the stock derivative, `select_and_scatter`, which
+    # takes a TPU's compiler the longer the more taps it has. (8, 56, 56, 128) with its
+    # gradient for a v5e, float32 and bfloat16: 5x5/s1 13 and 16 s, by axis 1.3 and 1.7;
+    # 13x13/s1 100 and 129 s, by axis 2.6 and 2.7, with 1.1 and 1.5 times the bytes
+    # (libtpu 0.0.42.1, 2026-11-28).
+    native_taps: int
     # The same for the maximum of windows that overlap along one axis: 3/s2 SAME of
     # (16, 4096, 128) 3.3, by taps 12 (2026-11-27).
     native_axis: bool
@@ -40,7 +46,10 @@ class Rule(NamedTuple):
     # ms by pads, 3.9 by slices (2026-11-27).
     pads: bool
     # Largest window whose maximum is one expression over its taps; larger ones go axis
-    # by axis. 3x3/s2 SAME with its gradient: 12.7 at once, 24.8 by axis.
+    # by axis. 3x3/s2 SAME with its gradient: 12.7 at once, 24.8 by axis. On a TPU,
+    # largest window of one reduce-window, which compiles the longer the larger it is:
+    # 17x17/s1 float32 11 s, bfloat16 more than 100, by axis with the gradient 4.5;
+    # average of 31x31/s1 with its gradient 73 s, by axis 2.2 and 1.2 times the bytes.
     value_taps: int
     # The same below 4 bytes and for integers, where taps vectorise and reduce-window
     # does not: 5x5/s1 of bfloat16 3.1 by taps, 24.3 by reduce-window and axis.
@@ -97,13 +106,14 @@ def _keep_by_barrier(x: jax.Array, pads: Pads | None = None) -> jax.Array:
 RULES: dict[str, Rule] = {
     "tpu": Rule(
         native=True,
+        native_taps=27,
         native_axis=True,
         keep=padded,
         pads=False,
-        value_taps=0,
-        narrow_taps=0,
+        value_taps=169,
+        narrow_taps=169,
         gradient_taps=9,
-        axis_taps=0,
+        axis_taps=32,
         axis_values=0,
         sum_taps=0,
         integer_order=False,
@@ -111,6 +121,7 @@ RULES: dict[str, Rule] = {
     ),
     "cpu": Rule(
         native=False,
+        native_taps=0,
         native_axis=True,
         keep=_keep_cpu,
         pads=False,
@@ -129,6 +140,7 @@ RULES: dict[str, Rule] = {
     # with its gradient: 13.2 with all taps of an axis beside the arg-tap, else 17.0.
     "default": Rule(
         native=False,
+        native_taps=0,
         native_axis=False,
         keep=_keep_by_barrier,
         pads=True,

@@ -46,11 +46,14 @@ def _select_jvp(window, choose, primals, tangents):
     codes = arg_taps(x, y, valid, window, choose)
     codes = tuple(checkpoint_name(code, "pool_index") for code in codes)
     pick = functools.partial(_pick, window, choose)
-    if (rule := rule_of(x)) is None:
+    rule = rule_of(x)
+    possible = RULES.values() if rule is None else [rule]
+    if not any(_is_stock(rule, window, choose) for rule in possible):
+        x = None  # only the stock derivative looks at it
+    if rule is None:
         pick = functools.partial(per_platform, pick)
     else:
-        # Only native derivatives look at x: elsewhere a byte per output is kept.
-        x, pick = (x if rule.native else None), functools.partial(pick, rule)
+        pick = functools.partial(pick, rule)
     # Recomputed in the backward, which would otherwise keep the masks of all taps.
     return y, jax.checkpoint(pick, prevent_cse=False)(x, codes, tangents[0])
 
@@ -64,6 +67,12 @@ def _parts(rule: Rule, window: Window, choose: Callable) -> tuple[Window, ...]:
     """The windows that are searched one after the other, the last one first."""
     separable = choose in (lax.max, lax.min) and window.taps > rule.gradient_taps
     return window.split() if separable else (window,)
+
+
+def _is_stock(rule: Rule, window: Window, choose: Callable) -> bool:
+    """Whether the derivative is that of `reduce_window`, which knows no dilation."""
+    plain = choose in (lax.max, lax.min) and set(window.dilation) == {1}
+    return plain and window.taps <= rule.native_taps
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4))
@@ -104,6 +113,10 @@ def _search(window, choose, rule, x, y, valid):
     """An arg-tap of each part."""
     if choose not in (lax.max, lax.min):
         return [rule.keep(_nearest_tap(rule, x, y, valid, window))]
+    if rule.native:
+        # Or a TPU's compiler takes y apart for every tap: 17x17 with its gradient 14 s
+        # to compile, without this more than 100 (libtpu 0.0.42.1, 2026-11-28).
+        y = lax.optimization_barrier(y)
     if valid is None and window.hides_edges:
         valid = lax.full_like(x, True, bool)  # where padding is, is not known
     large = window.taps > rule.value_taps
@@ -214,8 +227,7 @@ def _filled(number, like):
 
 def _pick(window, choose, rule, x, codes, tangent):
     """The taps of a tangent that `codes` name: linear, and fast when transposed."""
-    stock = choose in (lax.max, lax.min) and set(window.dilation) == {1}
-    if rule.native and stock:
+    if _is_stock(rule, window, choose):
         init = _engine.identity(choose, x.dtype)
         pool = functools.partial(
             _engine.reduce_window, window=window, reducer=choose, init=init

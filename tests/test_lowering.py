@@ -57,6 +57,16 @@ def test_extrema_are_the_stock_operations_on_tpu(name):
     assert ops(text, "reduce_window") == 1
 
 
+@pytest.mark.parametrize("name", ["max", "avg"])
+def test_large_windows_go_by_axis_on_tpu(name):
+    """Its compiler takes minutes for one stock operation of many elements."""
+    x = jax.ShapeDtypeStruct((2, 20, 20, 16), jnp.float32)
+    pool = functools.partial(jaxpool.POOLS[name], window_shape=(17, 17), strides=1)
+    assert ops(lowered(pool, x, "tpu"), "reduce_window") == 2
+    text = lowered(gradient(jaxpool.POOLS[name], pool.keywords), x, "tpu")
+    assert ops(text, "select_and_scatter") == 0
+
+
 @pytest.mark.parametrize("name", ["avg", "sum"])
 def test_means_are_the_stock_operation_on_tpu(name):
     pool = functools.partial(jaxpool.POOLS[name], **OVERLAPPING)

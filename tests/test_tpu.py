@@ -4,6 +4,7 @@ Runs where libtpu is installed (the extra `tpu-aot`); elsewhere only the catalog
 functions is checked. `JAXPOOL_TPU=v5e:2x2` names the topologies, by default two.
 """
 
+import functools
 import importlib.util
 import os
 
@@ -86,7 +87,7 @@ def test_function_and_gradient_compile(name, topology):
 # Shape, size of the window on every axis, stride, padding.
 PLANES, SEQUENCES, VOLUMES = (8, 56, 56, 128), (16, 1024, 128), (2, 16, 32, 32, 128)
 WINDOWS = [
-    *((PLANES, k, s, k // 2) for k, s in ((3, 2), (3, 1), (5, 1), (13, 1), (31, 1))),
+    *((PLANES, k, s, k // 2) for k, s in ((3, 2), (3, 1), (5, 1), (13, 1))),
     (PLANES, 2, 2, 0),
     (SEQUENCES, 3, 2, 1),
     (VOLUMES, 2, 2, 0),
@@ -109,7 +110,8 @@ def test_no_more_bytes_than_stock(name, window, dtype, topology):
         "ours": lambda x: ours(x, size, strides=strides, padding=pads),
         "stock": lambda x: stock(x, size, strides, pads),
     }
-    for derive in (False, True):
+    # Stock's gradient of large maxima takes minutes to compile.
+    for derive in (False, True) if (name, size) != ("max", (13, 13)) else (False,):
         facts = {}
         for kind, pool in pools.items():
 
@@ -127,3 +129,24 @@ def test_no_more_bytes_than_stock(name, window, dtype, topology):
         allowed = 1.6 if (name, dtype) == ("avg", "bfloat16") else 1.01
         limit = allowed * np.array(facts["stock"]) + 1e4
         assert (np.array(facts["ours"]) <= limit).all()
+
+
+@needs_compiler
+@every_topology
+@pytest.mark.parametrize("size", [7, 31])
+@pytest.mark.parametrize("name", ["max", "avg"])
+def test_large_windows_go_by_axis(name, size, topology):
+    """For 3x3, stock accesses 18 times the bytes of x; for 31x31 it takes minutes."""
+    pool = functools.partial(
+        {"max": jaxpool.max_pool, "avg": jaxpool.avg_pool}[name],
+        **{"window_shape": (size, size), "strides": 1, "padding": size // 2},
+    )
+
+    def run(x):
+        y, pullback = jax.vjp(pool, x)
+        return y, pullback(y)[0]
+
+    program = compiled(run, PLANES, jnp.float32, topology)
+    assert "select-and-scatter" not in program.as_text()
+    moved = program.cost_analysis()["bytes accessed"]
+    assert moved <= 1.25 * 18 * 4 * np.prod(PLANES)
