@@ -251,7 +251,7 @@ def test_wrong_starts(key):
 
 
 def test_starts_per_channel():
-    start = np.array([2.0, 3.0], np.float32)
+    start = (2.0, 3.0)
     layer = jaxpool.nnx.LSEPool((2,), temperature=start, features=2)
     np.testing.assert_allclose(layer.log_temperature[...], np.log(start), 1e-6)
     layer = jaxpool.nnx.PowerAvgPool((2,), p=start, features=2)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.nn.initializers import Initializer, normal
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import DTypeLike
 
 from .._adapool import Gradient, ada_pool
 from .._check import as_int, check_parameter, check_sizes
@@ -35,7 +35,10 @@ class Learned(Layer):
     def _given(
         self, name: str, expected: str, holds: Callable[[np.ndarray], np.ndarray]
     ) -> jax.Array:
-        """The parameter at the start, an option: a number, or one per channel."""
+        """The parameter at the start, an option: a number, or a tuple, one per channel.
+
+        Not an array: as an attribute it would be part of the state, or unhashable.
+        """
         value, shape = getattr(self, name), self._shape()
         value = check_parameter(name, value, shape, self.param_dtype, expected, holds)
         return jnp.broadcast_to(value, shape)
@@ -63,7 +66,7 @@ class GeM(Learned):
     p: Any = 3.0  # in nnx the parameter takes its place
     eps: float = 1e-6
 
-    def _exponent(self) -> jax.Array:
+    def _start(self) -> jax.Array:
         return self._given("p", "be positive", lambda v: v > 0)
 
 
@@ -71,7 +74,7 @@ class GeM(Learned):
 class LSE(Learned):
     """A pool with a learned temperature."""
 
-    temperature: float | ArrayLike = 1.0
+    temperature: float | tuple[float, ...] = 1.0
 
     def _log_temperature(self) -> jax.Array:
         return jnp.log(self._given("temperature", "be positive", lambda v: v > 0))
@@ -112,7 +115,7 @@ class PowerAvgPool(Learned, Windowed):
     """
 
     _pool = staticmethod(functools.partial(lp_pool, mean=True))
-    p: float | ArrayLike = 2.0
+    p: float | tuple[float, ...] = 2.0
 
     def _rho(self) -> jax.Array:
         p = self._given("p", "be above 1", lambda v: v > 1)
@@ -214,7 +217,7 @@ class MixedPool(Learned, Windowed):
     _pool = staticmethod(mixed_pool)
     alpha: Any = 0.5  # in nnx the parameter takes its place
 
-    def _part(self) -> jax.Array:
+    def _start(self) -> jax.Array:
         return self._given("alpha", "be finite", np.isfinite)
 
 

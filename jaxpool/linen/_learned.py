@@ -14,7 +14,7 @@ class _GeM(_layers.GeM, linen.Module):
     @linen.compact
     def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
         """Pools x; elements with `where` False take no part."""
-        p = self.param("p", lambda key: self._exponent())
+        p = self.param("p", lambda key: self._start())
         return self._call(x, where=where, p=p)
 
 
@@ -68,7 +68,7 @@ class MixedPool(_layers.MixedPool, linen.Module):
     @linen.compact
     def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
         """Pools x; elements with `where` False take no part."""
-        alpha = self.param("alpha", lambda key: self._part())
+        alpha = self.param("alpha", lambda key: self._start())
         return self._call(x, where=where, alpha=alpha)
 
 

@@ -14,7 +14,7 @@ from .. import _layers
 class _GeM(_layers.GeM, nnx.Module):
     def __post_init__(self):
         super().__post_init__()
-        self.p = nnx.data(nnx.Param(self._exponent()))
+        self.p = nnx.data(nnx.Param(self._start()))
 
     def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
         """Pools x; elements with `where` False take no part."""
@@ -77,7 +77,7 @@ class MixedPool(_layers.MixedPool, nnx.Module):
 
     def __post_init__(self):
         super().__post_init__()
-        self.alpha = nnx.data(nnx.Param(self._part()))
+        self.alpha = nnx.data(nnx.Param(self._start()))
 
     def __call__(self, x: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
         """Pools x; elements with `where` False take no part."""
