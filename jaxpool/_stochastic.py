@@ -66,8 +66,8 @@ def stochastic_pool(
       sampling: `"multinomial"`, or `"uniform"` for the same probability `1 / n` for
         each element, negative or not; the expectation then is the average.
       value: `"sample"`, the element at the drawn position, or the `"max"` or `"avg"`
-        of all elements in a window of the same shape around it, clipped to x (one of
-        even size reaches one further to its end, as with `"SAME"`). These two are this
+        of all elements in a window of the same shape and dilation around it, clipped to
+        x (one of even size reaches one further to its end, as with `"SAME"`): this
         library's reading of the paper's supplement, not defined there as pools.
 
     Returns:
