@@ -71,7 +71,7 @@ def segments(name: str) -> Callable:
 
 def unpooled(x: jax.Array) -> Any:
     h, w = x.shape[1:3]
-    every_other = np.arange(2 * h * w, dtype=np.int32)[::2].reshape(h, w, 1)
+    every_other = 2 * jnp.arange(h * w, dtype=np.int32).reshape(h, w, 1)
     return jaxpool.max_unpool(x, jnp.broadcast_to(every_other, x.shape), (2 * h, w))
 
 

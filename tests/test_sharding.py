@@ -41,6 +41,11 @@ def arguments(fn, shape):
     return jnp.asarray(tie_free(shape)), jnp.asarray(g)
 
 
+def compare(got, expected):
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
 def compiled(fn, args, sharding):
     args = jax.device_put(args, sharding)
     program = jax.jit(fn).lower(*args).compile(QUICK)
@@ -57,10 +62,7 @@ def test_batch_and_channels_need_no_collective(name):
         split = NamedSharding(mesh, P(("batch", "channels")))
     program, args = compiled(with_gradient(fn), args, split)
     assert not COLLECTIVE.search(program.as_text())
-    for got, want in zip(
-        program(*args), jax.jit(with_gradient(fn))(*args), strict=True
-    ):
-        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+    compare(program(*args), jax.jit(with_gradient(fn))(*args))
 
 
 def collectives(fn, args, sharding):
@@ -111,13 +113,13 @@ def test_pooled_axes_may_be_split(name, window):
     )
     program, placed = compiled(fn, args, NamedSharding(mesh, P(None, "rows")))
     assert set(COLLECTIVE.findall(program.as_text())) <= {"collective-permute"}
-    for got, want in zip(program(*placed), jax.jit(fn)(*args), strict=True):
-        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+    compare(program(*placed), jax.jit(fn)(*args))
 
 
 # Above nine taps platforms differ in how maxima are searched.
 BY_AXIS = {"max 5x5": lambda x: jaxpool.max_pool(x, (5, 5), strides=1, padding=2)}
 EXPLICIT = BY_AXIS | {name: catalogue.CALLS[f"{name}_pool"] for name in jaxpool.POOLS}
+RUN = ["max 5x5", "max", "avg", "soft", "lp", "median"]  # the others are made of these
 
 
 @pytest.mark.parametrize("name", EXPLICIT)
@@ -130,6 +132,21 @@ def test_explicit_sharding(name):
         traced = jax.jit(with_gradient(fn)).trace(*placed)
         for out in jax.tree.leaves(traced.out_info):
             assert out.sharding.spec[0] == "batch"
+        if name not in RUN:
+            return
+        got = traced.lower().compile(QUICK)(*placed)
+    compare(got, jax.jit(with_gradient(fn))(x, g))
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_shard_map(name):
+    fn = EXPLICIT[name]
+    args = arguments(fn, (8, 5, 6, 4))
+    split = {"in_specs": P("batch"), "out_specs": P("batch")}
+    mapped = jax.shard_map(with_gradient(fn), mesh=mesh_of(("batch",), (8,)), **split)
+    program = jax.jit(mapped).lower(*args).compile(QUICK)
+    assert not COLLECTIVE.search(program.as_text())
+    compare(program(*args), jax.jit(with_gradient(fn))(*args))
 
 
 @pytest.mark.parametrize("name", RANDOM)
