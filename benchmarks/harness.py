@@ -1,8 +1,8 @@
 """Timing of several implementations of the same thing, side by side.
 
 A case is a dict of contenders, each a callable that runs one of them so many times, to
-completion. They take turns, round after round in one process, and are compared by their
-medians: a noisy machine is noisy for all of them.
+completion. They take turns, round after round in one process, each round in another
+order, and are compared by their medians: a noisy machine is noisy for all of them.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import platform
+import random
 import re
 import statistics
 import time
@@ -103,8 +104,10 @@ def measure(
     if max(first.values()) < 0.02:
         rounds *= 4
     turns = {n: min(rounds, 3) if t > 1 else rounds for n, t in first.items()}
+    order, shuffle = list(contenders.items()), random.Random(0).shuffle
     for i in range(max(turns.values())):
-        for name, run in contenders.items():
+        shuffle(order)  # what ran before leaves its data in the caches, or threads
+        for name, run in order:
             if i < turns[name]:
                 times[name].append(_seconds(run, calls[name]))
     seconds = {name: statistics.median(t) for name, t in times.items()}
