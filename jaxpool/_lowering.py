@@ -27,15 +27,15 @@ class Rule(NamedTuple):
 
     # Stock `reduce_window` for windows of up to `value_taps` elements.
     native: bool
+    # The same for the maximum of windows that overlap along one axis: 3/s2 SAME of
+    # (16, 4096, 128) 3.3, by taps 12 (2026-11-27).
+    native_axis: bool
     # Largest window whose maximum has the stock derivative, `select_and_scatter`, which
     # takes a TPU's compiler the longer the more taps it has. (8, 56, 56, 128) with its
     # gradient for a v5e, float32 and bfloat16: 5x5/s1 13 and 16 s, by axis 1.3 and 1.7;
     # 13x13/s1 100 and 129 s, by axis 2.6 and 2.7, with 1.1 and 1.5 times the bytes
     # (libtpu 0.0.42.1, 2026-11-28).
     native_taps: int
-    # The same for the maximum of windows that overlap along one axis: 3/s2 SAME of
-    # (16, 4096, 128) 3.3, by taps 12 (2026-11-27).
-    native_axis: bool
     # Materialises its argument, padded if so asked: keeps the passes before and after
     # it apart.
     keep: Callable[..., jax.Array]
@@ -106,8 +106,8 @@ def _keep_by_barrier(x: jax.Array, pads: Pads | None = None) -> jax.Array:
 RULES: dict[str, Rule] = {
     "tpu": Rule(
         native=True,
-        native_taps=27,
         native_axis=True,
+        native_taps=27,
         keep=padded,
         pads=False,
         value_taps=169,
@@ -121,8 +121,8 @@ RULES: dict[str, Rule] = {
     ),
     "cpu": Rule(
         native=False,
-        native_taps=0,
         native_axis=True,
+        native_taps=0,
         keep=_keep_cpu,
         pads=False,
         value_taps=9,
@@ -140,8 +140,8 @@ RULES: dict[str, Rule] = {
     # with its gradient: 13.2 with all taps of an axis beside the arg-tap, else 17.0.
     "default": Rule(
         native=False,
-        native_taps=0,
         native_axis=False,
+        native_taps=0,
         keep=_keep_by_barrier,
         pads=True,
         value_taps=9,

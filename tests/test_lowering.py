@@ -7,6 +7,7 @@ import threading
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracles
 import pytest
 import transforms
 from jax import lax
@@ -65,6 +66,25 @@ def test_large_windows_go_by_axis_on_tpu(name):
     assert ops(lowered(pool, x, "tpu"), "reduce_window") == 2
     text = lowered(gradient(jaxpool.POOLS[name], pool.keywords), x, "tpu")
     assert ops(text, "select_and_scatter") == 0
+
+
+@pytest.mark.parametrize("name", ["max_pool", "avg_pool"])
+def test_large_windows_by_the_rule_of_a_tpu(name):
+    x, options = tie_free((18, 16, 1)), {"strides": 2, "padding": 3}
+    g = tie_free((4, 3, 1), 1)
+
+    @functools.partial(jax.jit, compiler_options=QUICK)
+    def run(x):
+        pool = getattr(jaxpool, name)
+        y, vjp = jax.vjp(lambda x: pool(x, (17, 17), **options), x)
+        return y, vjp(g)[0]
+
+    with _lowering.force("tpu"):
+        y, dx = run(x)
+    expected = getattr(oracles, name)(x, (17, 17), **options)
+    np.testing.assert_allclose(y, expected, 1e-5, 1e-6)
+    expected = getattr(oracles, f"{name}_vjp")(x, g, (17, 17), **options)
+    np.testing.assert_allclose(dx, expected, 1e-5, 1e-6)
 
 
 @pytest.mark.parametrize("name", ["avg", "sum"])
